@@ -1,0 +1,77 @@
+"""What every test shares: what it may need from the machine, and the list at the end of what was left out.
+
+A test that needs something which a machine may lack says so with `@pytest.mark.needs("name")`. Where it is missing the
+test is left out, and the summary says how to include it; in CI a missing server is a failure.
+"""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a machine may lack: what, how to see whether it is there, and what includes the tests that need it."""
+
+    what: str
+    present: Callable[[], bool]
+    command: str
+    fails_in_ci: bool = False
+
+
+def messages_file() -> Path:
+    """The 10,003 real customer messages (banking77), which are not ours to ship."""
+    beside = REPOSITORY.parent / "shared" / "data" / "banking77" / "messages.csv"
+    return Path(os.environ.get("AOB_TEST_MESSAGES", beside))
+
+
+NEEDS = {
+    "messages": Need(
+        "a CSV file of real messages (columns id and text)",
+        lambda: messages_file().is_file(),
+        "make test AOB_TEST_MESSAGES=path/to/messages.csv",
+    ),
+    "exhaustive": Need(
+        "minutes: every write point, every seed",
+        lambda: os.environ.get("AOB_TEST_EXHAUSTIVE") == "1",
+        "make crash",
+    ),
+    "git": Need("git", lambda: shutil.which("git") is not None, "install git, then make test", fails_in_ci=True),
+}
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        need = NEEDS[mark.args[0]]
+        if need.present():
+            continue
+        reason = f"needs {need.what}: {need.command}"
+        if IN_CI and need.fails_in_ci:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    left_out = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    if left_out:
+        terminalreporter.section("left out")
+        for reason, count in sorted(left_out.items()):
+            terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}")
