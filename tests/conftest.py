@@ -19,7 +19,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 @dataclass(frozen=True)
 class Need:
-    """Something that a machine may lack: what, how to see whether it is there, and what includes the tests that need it."""
+    """Something that a machine may lack: what, how to see whether it is there, and what includes its tests."""
 
     what: str
     present: Callable[[], bool]
