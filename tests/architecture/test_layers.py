@@ -68,7 +68,7 @@ def test_the_layers_hold(repository: Path) -> None:
             id="a capability reaches into the engine",
         ),
         pytest.param(
-            {"human/planted.py": "import aob.stores.sqlite"},
+            {"human/planted.py": "import aob.stores.sqlite", "stores/sqlite.py": ""},
             "aob.human is not allowed to import aob.stores.sqlite",
             id="a capability imports a backend",
         ),
