@@ -1,4 +1,4 @@
-"""How good is the local classifier? Measured on its own examples, each left out in turn: `python -m examples.support.accuracy`."""
+"""How good is the local classifier? `python -m examples.support.accuracy` judges each example by all the others."""
 
 import asyncio
 from collections import Counter

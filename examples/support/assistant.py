@@ -1,7 +1,7 @@
 """Who classifies messages and drafts replies: behind one Protocol, so that a language model can take the place.
 
 What runs today is `LocalAssistant`: word statistics over examples that we wrote, and templates. It needs no key and no
-network, and every reply says that it was written this way. A release with agents changes `assistant()` and nothing else.
+network, and every reply says that it was written this way. A release with agents changes `assistant()` alone.
 """
 
 import json
@@ -15,7 +15,6 @@ from examples.support.knowledge import DATA
 from examples.support.models import UNCLEAR, Classification, Context, Draft, Message
 from examples.support.tfidf import TfIdf
 from examples.support.validation import Problem
-
 
 LOCAL_METHOD = "a local method (TF-IDF and templates, no language model)"
 

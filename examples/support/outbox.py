@@ -1,7 +1,7 @@
 """The outbox: a file of JSON lines in which every key stands exactly once, whatever is killed while it is written.
 
-An activity may run again after a crash that came between its effect and the record of it. So a delivery names a key that
-is the same on every attempt, and four things together make one line of many attempts:
+An activity may run again after a crash that came between its effect and the record of it. So a delivery names a key
+that is the same on every attempt, and four things together make one line of many attempts:
 
 - One writer at a time, in all processes: an exclusive lock on the file, which ends with its holder.
 - Under the lock a writer first reads what others have appended, and writes nothing when its key is there already.

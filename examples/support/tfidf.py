@@ -10,12 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-STOP_WORDS = frozenset(
+_COMMON = (
     "a about after all also am an and any are as ask at be been but by can could did do does done for from get got had "
     "has have how i if in into is it its just like many me more much my need no not of on one or our out please really "
     "since so some still than that the their them then there they this to two us very want was we were what when where "
-    "which who why will with would you your".split()
+    "which who why will with would you your"
 )
+STOP_WORDS = frozenset(_COMMON.split())
 CONTRACTION = re.compile(r"(n't|'\w+)$")
 SUFFIXES = ("ations", "ation", "ings", "ing", "edly", "ied", "ies", "ed", "es", "s", "ly", "al")
 SHORTEST_STEM = 3

@@ -36,7 +36,7 @@ MAX_REPAIRS = 2
 FALLBACK = "Hello,\n\nthank you for writing to us. A colleague will answer you personally.\n\n" + SIGNATURE
 DECISIONS = {
     Outcome.REFUND_GRANTED: "We have agreed to refund {refund}; it will be on your account within two working days.",
-    Outcome.REFUND_NOT_APPROVED: "We cannot refund {refund} without a closer look; a colleague will contact you about it.",
+    Outcome.REFUND_NOT_APPROVED: "We cannot refund {refund} without a closer look; a colleague will contact you.",
 }
 
 
@@ -112,13 +112,14 @@ async def _valid_draft(
 ) -> tuple[Draft, int, list[Problem]]:
     """The last draft, how often it was repaired, and what is still wrong with it."""
     seen: list[Problem] = []
-    for repairs in range(MAX_REPAIRS + 1):
+    repairs = 0
+    while True:
         draft = await draft_reply(message, classification, context, seen)
         problems = await validate_output(draft, context)
-        if not problems:
-            break
+        if not problems or repairs == MAX_REPAIRS:
+            return draft, repairs, problems
+        repairs += 1
         seen = seen + [problem for problem in problems if problem not in seen]
-    return draft, repairs, problems
 
 
 async def _with_refund(reply: Reply, message: Message, refund: Money, policy: Policy) -> Reply:

@@ -1,7 +1,7 @@
 """Run by test_outbox_kill.py: forks a writer for every Python instruction of a delivery, and kills it there.
 
-Arguments: the folder to work in. Prints a JSON object for each point: what the file held after the kill, and after another
-process had delivered the same key.
+Arguments: the folder to work in, and how many instructions lie between two points. Prints a JSON object for each point:
+what the file held after the kill, and after another process had delivered the same key.
 """
 
 import json
@@ -45,6 +45,8 @@ def deliver_in_a_fork(path: Path, key: str, instruction: int | None) -> int | No
         outbox = Outbox(path)
         os.write = torn_write(os.write)
         if instruction is not None:
+            # Python 3.12 traces instructions only when some frame wants it before the tracing starts.
+            sys._getframe().f_trace_opcodes = True
             sys.settrace(KillAt(instruction))
         fresh = outbox.deliver(key, {"text": "a reply"})
         sys.settrace(None)

@@ -132,5 +132,3 @@ def test_a_message_without_an_id_gets_one_from_its_content() -> None:
     first, same, other = Message("hi"), Message("hi"), Message("hi", customer_id="c-1")
     assert first.reference == same.reference != other.reference
     assert Message("hi", id="msg-7").reference == "msg-7"
-
-

@@ -12,7 +12,11 @@ def article(article_id: str, category: str, body: str) -> Article:
 
 
 BASE = KnowledgeBase(
-    [article("1", "card", "chip and terminal"), article("2", "card", "express post"), article("3", "cash", "express machine")]
+    [
+        article("1", "card", "chip and terminal"),
+        article("2", "card", "express post"),
+        article("3", "cash", "express machine"),
+    ]
 )
 
 

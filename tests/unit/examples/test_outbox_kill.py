@@ -24,7 +24,7 @@ def test_killed_at_every_instruction_a_delivery_happens_once(tmp_path: Path) -> 
     assert all(point["killed"] for point in killed)
     assert not finished["killed"]
     assert all(point["after"] == ["before", "key"] for point in points)
-    # The file was seen in each of the states that a kill may leave: without the line, with a part of it, with all of it.
+    # Each state that a kill may leave was seen: without the line, with a part of it, with all of it.
     assert {(tuple(point["after_kill"]), point["torn"]) for point in killed} == {
         (("before",), False),
         (("before",), True),

@@ -14,7 +14,14 @@ TEXTS = [
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("refunded", "refund"), ("refunds", "refund"), ("declined", "declin"), ("decline", "declin"), ("pin", "pin"), ("its", "its")],
+    [
+        ("refunded", "refund"),
+        ("refunds", "refund"),
+        ("declined", "declin"),
+        ("decline", "declin"),
+        ("pin", "pin"),
+        ("its", "its"),
+    ],
 )
 def test_endings_are_cut_but_short_words_stay(word: str, expected: str) -> None:
     assert stem(word) == expected

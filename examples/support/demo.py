@@ -1,0 +1,212 @@
+"""The main job, shown: `python -m examples.support.demo`, or `make demo`.
+
+Puts a few hundred messages through the workflow in a worker process, kills that with SIGKILL when half of the replies
+are delivered, starts another one, and counts at the end what was lost and what came twice. Exit code 0 when neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import csv
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+import aob
+from examples.support.assistant import LOCAL_METHOD
+from examples.support.demo_report import Interruption, Report, finished_steps, interruption
+from examples.support.demo_view import View, table_of
+from examples.support.demo_worker import Delivered, WorkerDied, WorkerProcess
+from examples.support.knowledge import DATA
+from examples.support.models import Message
+from examples.support.outbox import read_records
+from examples.support.workflow import process_customer_request
+
+WAVE = 20
+OPEN_AT_ONCE = 80
+LOOK_SECONDS = 0.002
+MARKER = ".made-by-the-aob-demo"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    messages: Path
+    folder: Path
+    approval_seconds: float
+    deadline: float
+
+
+def parse(arguments: list[str]) -> Options:
+    """The options in `arguments`; prints help and exits when asked or wrong."""
+    parser = argparse.ArgumentParser(prog="python -m examples.support.demo", description=__doc__)
+    parser.add_argument("--messages", type=Path, default=DATA / "messages.csv", help="a CSV file with a column 'text'")
+    parser.add_argument("--folder", type=Path, default=Path("demo-data"), help="made anew (default: %(default)s)")
+    parser.add_argument("--approval-seconds", type=float, default=1.0, help="how long a refund waits for a person")
+    parser.add_argument("--deadline", type=float, default=55.0, help="give up after so many seconds")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def load_messages(path: Path) -> list[Message]:
+    """The rows of a CSV file; a row without an id gets the number of its line."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Message(row["text"], id=row.get("id") or f"row-{number:05d}", customer_id=row.get("customer_id") or "")
+            for number, row in enumerate(csv.DictReader(file), 1)
+        ]
+
+
+def fresh_folder(folder: Path) -> None:
+    """Make `folder` empty; refuses one that an earlier demo has not made."""
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / MARKER).exists():
+            raise SystemExit(f"{folder} holds files that the demo has not made; choose another one with --folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / MARKER).touch()
+    (folder / ".gitignore").write_text("*\n")
+
+
+class Demo:
+    """One demonstration.
+
+    Args:
+        client: connected to the store that the worker serves; it only starts runs and looks at them.
+        start_worker: starts a worker process.
+        outbox: where the workers deliver to.
+        view: what the person sees.
+    """
+
+    def __init__(self, client: aob.Client, start_worker: Callable[[], WorkerProcess], outbox: Path, view: View) -> None:
+        self._client = client
+        self._start_worker = start_worker
+        self._outbox = outbox
+        self._delivered = Delivered(outbox)
+        self._view = view
+        self._runs: list[aob.Run] = []
+
+    async def perform(self, messages: list[Message]) -> Report:
+        """Put `messages` through the workflow, with a kill half-way."""
+        began = time.monotonic()
+        feeding = asyncio.create_task(self._feed(messages))
+        worker = self._start_worker()
+        try:
+            await self._watch(len(messages) // 2, worker, feeding)
+            worker.kill()
+            left = await self._left_behind(worker)
+            self._view.say(left.sentence())
+            worker = self._start_worker()
+            self._view.say(f"another worker takes over: process {worker.pid}")
+            await self._watch(len(messages), worker, feeding)
+            await feeding
+            for run in self._runs:
+                await run.result()
+            seconds = time.monotonic() - began
+        finally:
+            feeding.cancel()
+            worker.stop()
+        steps = sum([finished_steps(await run.history()) for run in self._runs])
+        return Report([message.id for message in messages], read_records(self._outbox), steps, seconds, left)
+
+    async def _feed(self, messages: list[Message]) -> None:
+        """Start a run for each message, some at a time; also while no worker is alive."""
+        for first in range(0, len(messages), WAVE):
+            await self._reach(len(self._runs) + WAVE - OPEN_AT_ONCE)
+            wave = messages[first : first + WAVE]
+            self._runs += await self._client.start_many(
+                process_customer_request, wave, run_ids=[message.id for message in wave]
+            )
+
+    async def _reach(self, target: int) -> None:
+        """Wait until `target` replies are delivered."""
+        # Another process writes the file: there is nothing to be woken by.
+        while self._delivered.count() < target:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _watch(self, target: int, worker: WorkerProcess, feeding: asyncio.Task[None]) -> None:
+        """Show progress until `target` replies are delivered."""
+        while (delivered := self._delivered.count()) < target:
+            self._view.update(delivered)
+            worker.check()
+            if feeding.done():
+                feeding.result()
+            await asyncio.sleep(LOOK_SECONDS)
+        self._view.update(delivered)
+
+    async def _left_behind(self, worker: WorkerProcess) -> Interruption:
+        histories = [await run.history() for run in list(self._runs)]
+        return interruption(worker.pid, self._delivered.count(), histories)
+
+
+async def demonstrate(options: Options, console: Console) -> Report:
+    """The whole demonstration in a fresh folder.
+
+    Raises:
+        WorkerDied: a worker ended by itself.
+        TimeoutError: the deadline passed.
+    """
+    messages = load_messages(options.messages)
+    fresh_folder(options.folder)
+    store = f"sqlite:///{options.folder / 'aob.db'}"
+    console.print(
+        f"{len(messages)} customer messages go through a durable workflow; its worker will be killed half-way.\n"
+        f"Replies are written by {LOCAL_METHOD}.\n"
+        f"Nobody is there to approve large refunds: they count as rejected after {options.approval_seconds:g} s.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    view = View(console, len(messages))
+    async with asyncio.timeout(options.deadline), aob.connect(store) as client:
+        with view.shown():
+            demo = Demo(
+                client,
+                lambda: WorkerProcess(store, options.folder, options.approval_seconds),
+                options.folder / "outbox.jsonl",
+                view,
+            )
+            return await demo.perform(messages)
+
+
+def hints(options: Options, report: Report) -> str:
+    """The commands to look further, for runs of this demonstration."""
+    store = f"--store sqlite:///{options.folder / 'aob.db'}"
+    slow = next((record["run_id"] for record in report.records if record["outcome"] == "refund not approved"), None)
+    run = slow or report.expected[0]
+    return "\n".join(
+        [
+            "look further:",
+            f"  aob run list {store}",
+            f"  aob run history {run} {store}",
+            f"  aob run timeline {run} {store}",
+            f"  aob approve list {store}",
+            f"  less {options.folder / 'outbox.jsonl'}",
+        ]
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Show the demonstration. Returns the exit code: 0 when nothing was lost and nothing came twice."""
+    options = parse(arguments)
+    console = Console()
+    try:
+        report = asyncio.run(demonstrate(options, console))
+    except WorkerDied as error:
+        console.print(str(error), markup=False)
+        return 1
+    except TimeoutError:
+        console.print(f"not finished after {options.deadline:g} s; see {options.folder / 'worker.log'}", markup=False)
+        return 1
+    console.print(table_of(report))
+    console.print(hints(options, report), markup=False, highlight=False, soft_wrap=True)
+    return 0 if report.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
