@@ -1,0 +1,204 @@
+"""The one seam to the process: fresh ids, randomness, threads, process identity. Nothing else in aob makes these."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakSet
+
+Threads = ThreadPoolExecutor
+"""A pool of threads, as a type for those who may not make one."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class Process(Protocol):
+    """Where new ids and random numbers come from, and where blocking code runs."""
+
+    name: str
+
+    def new_id(self, length: int) -> str:
+        """A fresh random id of `length` characters of `0-9a-z` (without i, l, o, u)."""
+        ...
+
+    def seed(self) -> int:
+        """A fresh random 63-bit number."""
+        ...
+
+    def uniform(self) -> float:
+        """A random number in [0, 1); for jitter."""
+        ...
+
+    def threads(self, count: int, name: str) -> ThreadPoolExecutor:
+        """A pool of `count` threads for blocking code."""
+        ...
+
+
+class SystemProcess:
+    """This process of this host."""
+
+    def __init__(self) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{self.new_id(6)}"
+        self._random = random.Random(secrets.randbits(64))
+
+    def new_id(self, length: int) -> str:
+        bits = secrets.randbits(5 * length)
+        return "".join(_ALPHABET[(bits >> (5 * i)) & 31] for i in range(length))
+
+    def seed(self) -> int:
+        return self._random.getrandbits(63)
+
+    def uniform(self) -> float:
+        return self._random.random()
+
+    def threads(self, count: int, name: str) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(count, thread_name_prefix=name)
+
+
+def start_thread(fn: Callable[[], None], name: str) -> threading.Thread:
+    """Run `fn` in a daemon thread of its own."""
+    thread = threading.Thread(target=fn, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def pause(seconds: float) -> None:
+    """Block this thread; for code that runs outside the event loop."""
+    time.sleep(seconds)
+
+
+class FileLock:
+    """An advisory lock on a file, which the kernel drops when this process ends, however it ends.
+
+    Two locks on one path exclude each other within a process too. A forked child does not inherit it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds it."""
+        return self._fd >= 0
+
+    def take(self) -> bool:
+        """Lock it; False when another process (or another object) holds it. A second call changes nothing."""
+        if self.held:
+            return True
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return False
+        self._fd = fd
+        _held_locks.add(self)
+        return True
+
+    def drop(self) -> None:
+        """Unlock it; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+_held_locks: WeakSet[FileLock] = WeakSet()
+
+
+def _drop_in_child() -> None:
+    for lock in list(_held_locks):
+        lock.drop()
+
+
+os.register_at_fork(after_in_child=_drop_in_child)
+
+
+class Doorbell:
+    """Wakes processes of this host that wait: each has a datagram socket in one directory.
+
+    A bell carries no news, only that there is some; one that is lost costs its listener the time to its next look.
+    """
+
+    _RACY_NS = 50_000_000
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._bell: socket.socket | None = None
+        self._name = ""
+        self._ringer: socket.socket | None = None
+        self._others: list[str] = []
+        self._seen: tuple[int, int] = (0, 0)
+
+    def hang(self) -> int | None:
+        """Bind this process's bell; its file descriptor becomes readable when it rings. None where that cannot be."""
+        if self._bell is None:
+            bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            name = f"{os.getpid()}-{secrets.token_hex(4)}"
+            try:
+                self.directory.mkdir(exist_ok=True)
+                bell.bind(str(self.directory / name))
+            except OSError:
+                bell.close()
+                return None
+            bell.setblocking(False)
+            self._bell, self._name, self._seen = bell, name, (0, 0)
+        return self._bell.fileno()
+
+    def silence(self) -> None:
+        """Forget the rings so far."""
+        with contextlib.suppress(OSError):
+            while self._bell is not None and self._bell.recv(16):
+                pass
+
+    def ring(self) -> None:
+        """Wake every other process that has a bell here; bells whose process is gone are taken down."""
+        for name in self._neighbours():
+            path = str(self.directory / name)
+            if self._ringer is None:
+                self._ringer = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._ringer.setblocking(False)
+            try:
+                self._ringer.sendto(b"!", path)
+            except ConnectionRefusedError:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        """Take this process's bell down."""
+        if self._bell is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self.directory / self._name)
+            self._bell.close()
+            self._bell = None
+        if self._ringer is not None:
+            self._ringer.close()
+            self._ringer = None
+
+    def _neighbours(self) -> list[str]:
+        # One stat where nothing changed. A listing made within a clock tick of the change it saw may have missed
+        # another one in the same tick, so it is not trusted.
+        try:
+            changed = os.stat(self.directory).st_mtime_ns
+        except OSError:
+            return []
+        listed_for, listed_at = self._seen
+        if changed != listed_for or listed_at - changed < self._RACY_NS:
+            self._seen = (changed, time.time_ns())
+            try:
+                self._others = [name for name in os.listdir(self.directory) if name != self._name]
+            except OSError:
+                self._others = []
+        return self._others

@@ -1,0 +1,384 @@
+"""A store in memory: nothing survives the process. Plain dictionaries, the model that other stores are held to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from copy import copy
+from itertools import islice
+from operator import attrgetter
+from typing import TypeVar
+
+import msgspec
+
+from aob.clock import Clock
+from aob.errors import BadUrl, LeaseLost, NotFinished, StoreCorrupt, StoreUnavailable
+from aob.process import Process
+from aob.stores.chain import check_chain
+from aob.stores.rows import Append, Appended, EventRow, Keyed, Lease, Message, RunFilter, RunRow, TicketRow
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_INBOX_PAGE = 1000
+
+
+class Held(msgspec.Struct):
+    """Who has a partition; `by` is the open store, as the lock file is to a process."""
+
+    owner: str
+    epoch: int
+    expires: float
+    by: object | None
+    released: bool = False
+
+
+class MemoryState:
+    """What several `MemoryStore`s share, as several processes share a file."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, RunRow] = {}
+        self.ids: dict[tuple[str, str], int] = {}
+        self.events: dict[int, list[EventRow]] = {}
+        self.inbox: dict[int, Message] = {}
+        self.replies: dict[str, tuple[bytes, int]] = {}
+        self.seen: dict[int, set[str]] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.blob_uses: dict[int, set[str]] = {}
+        self.tickets: dict[tuple[str, str], TicketRow] = {}
+        self.partitions: dict[int, Held] = {}
+        self.deleted: set[int] = set()
+        self.last_key = self.last_position = self.last_message = 0
+        self.changed: list[asyncio.Event] = []
+
+    def find(self, tenant: str, run_id: str) -> RunRow | None:
+        """The run that has an id."""
+        key = self.ids.get((tenant, run_id))
+        return None if key is None else self.runs[key]
+
+    def forks(self, key: int) -> Iterable[RunRow]:
+        """Runs that share this one's events."""
+        return (run for run in self.runs.values() if run.origin == key)
+
+
+class MemoryStore:
+    """See `aob.stores.protocol.Store`. Stores made with one `state` see the same runs."""
+
+    def __init__(self, clock: Clock, state: MemoryState | None = None, url: str = "sqlite://") -> None:
+        self.url = url
+        self.state = state or MemoryState()
+        self._clock = clock
+        self._read_to: dict[int, tuple[int, int]] = {}
+        self._changed = asyncio.Event()
+        self._closed = False
+        self.state.changed.append(self._changed)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        self.state.changed.remove(self._changed)
+        self._changed.set()
+        for held in self.state.partitions.values():
+            if held.by is self:
+                held.by = None
+
+    async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
+        """See `Store.acquire`."""
+        self._refuse_closed()
+        now = self._clock.monotonic()
+        held = self.state.partitions.get(partition)
+        if held is None:
+            held = self.state.partitions[partition] = Held(owner, 0, now, None, released=True)
+        if not held.released and held.by is not None and now < held.expires:
+            return None
+        lease = Lease(partition=partition, owner=owner, epoch=held.epoch + 1, clean=held.released)
+        self.state.partitions[partition] = Held(owner, lease.epoch, now + ttl, self)
+        return lease
+
+    async def renew(self, lease: Lease, ttl: float) -> None:
+        """See `Store.renew`."""
+        held = self._held(lease.partition, lease.epoch)
+        held.expires = self._clock.monotonic() + ttl
+
+    async def release(self, lease: Lease) -> None:
+        """See `Store.release`."""
+        self._refuse_closed()
+        held = self.state.partitions.get(lease.partition)
+        if held is not None and held.epoch == lease.epoch:
+            held.released, held.by = True, None
+            self._ring()
+
+    async def append(self, batch: Append) -> Appended:
+        """See `Store.append`."""
+        self._held(batch.partition, batch.epoch)
+        if inbox := self._unread(batch):
+            return Appended(committed=False, inbox=inbox)
+        conflicts = self._conflicts(batch.starts)
+        if conflicts and batch.all_or_nothing:
+            return Appended(committed=False, conflicts=conflicts)
+        self._refuse_repeats(batch)
+        refused = {id(start) for start, _ in conflicts}
+        for start in batch.starts:
+            start.key = 0
+            if id(start) not in refused:
+                self._start(start)
+        self._record(batch)
+        self._ring()
+        return Appended(committed=True, conflicts=[(start, _copy(self._found(start))) for start, _ in conflicts])
+
+    async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
+        """See `Store.send`."""
+        self._refuse_closed()
+        if start is not None:
+            found = self.state.find(start.tenant, start.run_id)
+            if found is not None:
+                return _copy(found)
+            self._start(start)
+        self._send(message)
+        message.id = self.state.last_message
+        self._changed.set()
+        self._ring()
+        return None
+
+    async def take_reply(self, reply: str) -> bytes | None:
+        """See `Store.take_reply`."""
+        self._refuse_closed()
+        return self.state.replies.pop(reply, (None, 0))[0]
+
+    async def wait_changed(self, timeout: float) -> None:
+        """See `Store.wait_changed`."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        self._changed.clear()
+
+    async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
+        """See `Store.get_run`."""
+        self._refuse_closed()
+        found = self.state.find(tenant, run_id)
+        return None if found is None else _copy(found)
+
+    async def list_runs(self, where: RunFilter) -> list[RunRow]:
+        """See `Store.list_runs`."""
+        self._refuse_closed()
+        newest = sorted(self.state.runs.values(), key=attrgetter("key"), reverse=True)
+        return [_copy(run) for run in islice((r for r in newest if self._fits(r, where)), where.limit)]
+
+    async def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
+        """See `Store.open_runs`."""
+        self._refuse_closed()
+        oldest = sorted(self.state.runs.values(), key=attrgetter("key"))
+        found = (r for r in oldest if r.key > after and r.partition == partition and r.ended is None)
+        return [_copy(run) for run in islice(found, limit)]
+
+    async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
+        """See `Store.events`."""
+        self._refuse_closed()
+        history = self._history(run)
+        check_chain(history, 0, 0, self.url)
+        return [e for e in history if e.seq > after and (until is None or e.seq <= until)][:limit]
+
+    async def seen(self, run: int) -> set[str]:
+        """See `Store.seen`."""
+        self._refuse_closed()
+        return set(self.state.seen.get(run, ()))
+
+    async def blob(self, digest: str) -> bytes | None:
+        """See `Store.blob`."""
+        self._refuse_closed()
+        return self.state.blobs.get(digest)
+
+    async def tickets(self, tenant: str | None, status: str | None, run_id: str | None, limit: int) -> list[TicketRow]:
+        """See `Store.tickets`."""
+        self._refuse_closed()
+        newest = reversed(self.state.tickets.values())
+        wanted = (("tenant", tenant), ("status", status), ("run_id", run_id))
+        found = (t for t in newest if all(value in (None, getattr(t, name)) for name, value in wanted))
+        return [_copy(ticket) for ticket in islice(found, limit)]
+
+    async def get_ticket(self, tenant: str, ticket: str) -> TicketRow | None:
+        """See `Store.get_ticket`."""
+        self._refuse_closed()
+        found = self.state.tickets.get((tenant, ticket))
+        return None if found is None else _copy(found)
+
+    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+        """See `Store.sweep`."""
+        self._held(lease.partition, lease.epoch)
+        found = [
+            run
+            for run in sorted(self.state.runs.values(), key=lambda r: (r.ended or 0, r.key))
+            if run.ended is not None and run.ended < ended_before and run.partition == lease.partition
+        ]
+        gone = [run.key for run in found if run.key not in self.state.deleted][:limit]
+        for key in gone:
+            self._delete(key)
+        now = self._clock.now_us()
+        self.state.replies = {k: v for k, v in self.state.replies.items() if v[1] >= now}
+        return len(gone)
+
+    async def delete_run(self, lease: Lease, key: int) -> None:
+        """See `Store.delete_run`."""
+        self._held(lease.partition, lease.epoch)
+        run = self.state.runs.get(key)
+        if run is None or key in self.state.deleted or run.partition != lease.partition:
+            return
+        if run.ended is None:
+            raise NotFinished(
+                "only a run that has ended can be deleted; cancel or terminate it first", run_id=run.run_id
+            )
+        self._delete(key)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("this store was closed")
+
+    def _held(self, partition: int, epoch: int) -> Held:
+        self._refuse_closed()
+        held = self.state.partitions.get(partition)
+        if held is None or held.epoch != epoch or held.released:
+            raise LeaseLost(f"partition {partition} is no longer held under epoch {epoch}; another process owns it now")
+        return held
+
+    def _unread(self, batch: Append) -> list[Message]:
+        epoch, mark = self._read_to.get(batch.partition, (0, 0))
+        if epoch != batch.epoch:
+            mark = 0
+        new = [m for m in self.state.inbox.values() if m.partition == batch.partition and m.id > mark]
+        fresh = [m for m in new if m.id not in batch.takes][:_INBOX_PAGE]
+        if fresh or new:
+            mark = (fresh or new)[-1].id
+        self._read_to[batch.partition] = (batch.epoch, mark)
+        return [_copy(m) for m in fresh]
+
+    def _conflicts(self, starts: Sequence[RunRow]) -> list[tuple[RunRow, RunRow]]:
+        taken: dict[tuple[str, str], RunRow] = {}
+        conflicts: list[tuple[RunRow, RunRow]] = []
+        for start in starts:
+            id = (start.tenant, start.run_id)
+            found = self.state.find(*id) or taken.setdefault(id, start)
+            if found is not start:
+                conflicts.append((start, _copy(found)))
+        return conflicts
+
+    def _found(self, start: RunRow) -> RunRow:
+        return self.state.runs[self.state.ids[start.tenant, start.run_id]]
+
+    def _start(self, start: RunRow) -> None:
+        self.state.last_key += 1
+        start.key = self.state.last_key
+        self.state.runs[start.key] = _copy(start)
+        self.state.ids[start.tenant, start.run_id] = start.key
+
+    def _refuse_repeats(self, batch: Append) -> None:
+        for run, seq, *_ in batch.events:
+            if run.key and any(event.seq == seq for event in self.state.events.get(run.key, ())):
+                raise StoreCorrupt(f"event {seq} of the run with key {run.key} is there already; nothing was written")
+        for run, id in batch.seen:
+            if run.key and id in self.state.seen.get(run.key, ()):
+                raise StoreCorrupt(f"command {id} of the run with key {run.key} counts already; nothing was written")
+
+    def _record(self, batch: Append) -> None:
+        state = self.state
+        for run, seq, kind, version, chain, data in batch.events:
+            if run.key:
+                state.last_position += 1
+                row = EventRow(state.last_position, run.key, seq, batch.epoch, kind, version, chain, data)
+                state.events.setdefault(run.key, []).append(row)
+        for summary in batch.summaries:
+            if summary.key in state.runs:
+                self._summarize(state.runs[summary.key], summary)
+        for id in batch.takes:
+            state.inbox.pop(id, None)
+        for run, id in batch.seen:
+            if run.key:
+                state.seen.setdefault(run.key, set()).add(id)
+        for run, digest, data in batch.blobs:
+            self._use_blob(run, digest, data)
+        for ticket in batch.tickets:
+            state.tickets[ticket.tenant, ticket.id] = _copy(ticket)
+        for message in batch.sends:
+            self._send(message)
+        for reply, body, expires in batch.replies:
+            state.replies[reply] = (body, expires)
+
+    def _summarize(self, run: RunRow, summary: RunRow) -> None:
+        run.status, run.updated, run.ended, run.due = summary.status, summary.updated, summary.ended, summary.due
+        run.reason, run.checkpoint, run.deaths = summary.reason, summary.checkpoint, summary.deaths
+        run.attributes = dict(summary.attributes)
+
+    def _use_blob(self, run: Keyed, digest: str, data: bytes) -> None:
+        if run.key:
+            self.state.blobs.setdefault(digest, data)
+            self.state.blob_uses.setdefault(run.key, set()).add(digest)
+
+    def _send(self, message: Message) -> None:
+        self.state.last_message += 1
+        sent = self.state.inbox[self.state.last_message] = _copy(message)
+        sent.id = self.state.last_message
+
+    def _ring(self) -> None:
+        for changed in self.state.changed:
+            if changed is not self._changed:
+                changed.set()
+
+    def _fits(self, run: RunRow, where: RunFilter) -> bool:
+        return (
+            run.key not in self.state.deleted
+            and where.tenant in (None, run.tenant)
+            and (not where.status or run.status in where.status)
+            and where.workflow in (None, run.workflow)
+            and where.parent in (None, run.parent)
+            and where.attributes.items() <= run.attributes.items()
+            and (where.before is None or run.key < where.before)
+        )
+
+    def _history(self, key: int) -> list[EventRow]:
+        run = self.state.runs.get(key)
+        own = self.state.events.get(key, [])
+        if run is None or run.origin is None:
+            return own
+        return [e for e in self._history(run.origin) if e.seq <= run.origin_seq] + own
+
+    def _delete(self, key: int) -> None:
+        state = self.state
+        run = state.runs[key]
+        state.ids.pop((run.tenant, run.run_id))
+        state.seen.pop(key, None)
+        state.tickets = {k: t for k, t in state.tickets.items() if (t.tenant, t.run_id) != (run.tenant, run.run_id)}
+        state.deleted.add(key)
+        gone: int | None = key
+        while gone is not None and gone in state.deleted and not any(state.forks(gone)):
+            gone = self._erase(gone)
+
+    def _erase(self, key: int) -> int | None:
+        state = self.state
+        state.deleted.discard(key)
+        state.events.pop(key, None)
+        digests = state.blob_uses.pop(key, set())
+        used = set[str]().union(*state.blob_uses.values())
+        for digest in digests - used:
+            del state.blobs[digest]
+        return state.runs.pop(key).origin
+
+
+def _copy(row: T) -> T:
+    new = copy(row)
+    for name in ("attributes", "assignees"):
+        if hasattr(new, name):
+            setattr(new, name, copy(getattr(new, name)))
+    return new
+
+
+async def open_store(url: str, *, clock: Clock, process: Process, settings: None = None) -> MemoryStore:
+    """A new, empty store that lives as long as the object.
+
+    Raises:
+        BadUrl: the URL is not `sqlite://`.
+    """
+    if url not in ("sqlite://", "sqlite:///", "memory://"):
+        raise BadUrl(f"{url!r} is no store in memory: write sqlite://")
+    return MemoryStore(clock, url=url)

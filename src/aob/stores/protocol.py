@@ -1,0 +1,116 @@
+"""What the engine asks of a store. One conformance suite holds every backend to it (`aob.testing.conformance`).
+
+The owner of a partition writes through `append` alone; everybody else through `send`. A store refuses an append whose
+epoch is not the partition's, inside the same transaction, so that an owner that was replaced can never write.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
+
+
+class Store(Protocol):
+    """A durable store. Every method may raise an `aob.errors.OperatorError`."""
+
+    url: str
+
+    async def close(self) -> None:
+        """Let go of everything; a second call does nothing."""
+        ...
+
+    async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
+        """Take the partition when nobody holds it; None while another owner's lease lasts. `ttl` is in seconds."""
+        ...
+
+    async def renew(self, lease: Lease, ttl: float) -> None:
+        """Extend the lease.
+
+        Raises:
+            LeaseLost: somebody else has it by now.
+        """
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Hand the partition over: the next `acquire` succeeds at once. A lost lease is no error here."""
+        ...
+
+    async def append(self, batch: Append) -> Appended:
+        """Commit a batch whole, or not at all; durable when it returns.
+
+        When messages wait in the inbox that are neither in `batch.takes` nor were returned before to this epoch,
+        nothing is written and they are returned, oldest first: the owner deals with them first and appends again.
+
+        Raises:
+            LeaseLost: the batch's epoch is not the partition's.
+            StoreFull: no space; nothing was written, the same batch may be appended again later.
+            StoreFailed: durability is unknown; the store takes no more commits from this process.
+        """
+        ...
+
+    async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
+        """Put a message into a partition's inbox (and, with `start`, a pending run beside it) in one transaction.
+
+        Returns the run that has the id already, if `start` met one; nothing was written then.
+        """
+        ...
+
+    async def take_reply(self, reply: str) -> bytes | None:
+        """The answer under this id, if it has come; it is deleted when read."""
+        ...
+
+    async def wait_changed(self, timeout: float) -> None:
+        """Return when another process may have committed something since the last call, or after `timeout` s."""
+        ...
+
+    async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
+        """A run's summary."""
+        ...
+
+    async def list_runs(self, where: RunFilter) -> list[RunRow]:
+        """Summaries, newest first (by key, descending)."""
+        ...
+
+    async def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
+        """Summaries of runs that have not ended, by key ascending, keys above `after`; for recovery."""
+        ...
+
+    async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
+        """Events of a run with `after < seq <= until`, in order; a fork's begin with those shared with its origin."""
+        ...
+
+    async def seen(self, run: int) -> set[str]:
+        """Ids of the commands that this run has already counted."""
+        ...
+
+    async def blob(self, digest: str) -> bytes | None:
+        """A large payload by its content hash."""
+        ...
+
+    async def tickets(self, tenant: str | None, status: str | None, run_id: str | None, limit: int) -> list[TicketRow]:
+        """Tickets, newest first."""
+        ...
+
+    async def get_ticket(self, tenant: str, ticket: str) -> TicketRow | None:
+        """A ticket by its id."""
+        ...
+
+    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+        """Delete up to `limit` runs of the partition that ended before this time, with what only they refer to.
+
+        Returns how many it were. Answers that nobody fetched in time go as well.
+
+        Raises:
+            LeaseLost: the lease's epoch is not the partition's.
+        """
+        ...
+
+    async def delete_run(self, lease: Lease, key: int) -> None:
+        """Delete one ended run; its id is free afterwards. Events that forks share stay until the forks are gone.
+
+        Raises:
+            LeaseLost: the lease's epoch is not the partition's.
+            NotFinished: the run is open.
+        """
+        ...

@@ -1,0 +1,177 @@
+"""What goes into a store and comes out of it: plain rows, no behaviour."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class RunRow(msgspec.Struct, kw_only=True):
+    """A run's summary. `key` is the store's short name for the run; 0 until the store has given one.
+
+    Args:
+        status: a run state (`aob.kernel.states`).
+        created, updated, ended: microseconds since 1970; `ended` is None while the run is open.
+        due: when a waiting run must be woken at the latest, microseconds since 1970; None: only by a message.
+        input_hash: digest of workflow name and input bytes, to tell an equal start from another one.
+        attributes: the user's own labels, for filters.
+        parent: `run_id` of the run that started this one.
+        reason: one line on why it failed, was cancelled or is parked.
+        checkpoint: `seq` of the last checkpoint; 0 without one.
+        deaths: workers that died with the run active since it last made progress.
+        origin, origin_seq: for a fork: the key of the run whose events up to `origin_seq` it shares.
+    """
+
+    key: int = 0
+    partition: int = 0
+    tenant: str
+    run_id: str
+    workflow: str
+    status: str
+    created: int
+    updated: int
+    ended: int | None = None
+    due: int | None = None
+    input_hash: bytes = b""
+    attributes: dict[str, str] = {}
+    parent: str | None = None
+    reason: str | None = None
+    checkpoint: int = 0
+    deaths: int = 0
+    origin: int | None = None
+    origin_seq: int = 0
+
+
+class Keyed(Protocol):
+    """Anything that knows its run's key once the store has given it: a `RunRow`, or an active run."""
+
+    key: int
+
+
+EventRecord = tuple[Keyed, int, str, int, int, bytes]
+"""An event on its way in: (run, seq, kind, version, chain, data). `chain` = crc32 over the event and the one before."""
+
+
+class EventRow(msgspec.Struct, gc=False, array_like=True):
+    """An event as stored. `position` is the partition's order of commits; `seq` the run's own, dense from 1."""
+
+    position: int
+    run: int
+    seq: int
+    epoch: int
+    kind: str
+    version: int
+    chain: int
+    data: bytes
+
+
+class Message(msgspec.Struct, kw_only=True, gc=False):
+    """Something sent to a partition's owner from outside.
+
+    Args:
+        kind: `start`, `signal`, `cancel`, …: what the engine dispatches on.
+        body: JSON; the engine's own business.
+        reply: id under which an answer is awaited, or None.
+        expires: microseconds since 1970 after which nobody waits for the answer any more.
+    """
+
+    id: int = 0
+    partition: int = 0
+    tenant: str
+    run_id: str
+    kind: str
+    body: bytes
+    reply: str | None = None
+    expires: int | None = None
+
+
+class TicketRow(msgspec.Struct, kw_only=True):
+    """An approval asked of a person. `status` is `open`, `approved`, `rejected`, `expired` or `withdrawn`."""
+
+    id: str
+    tenant: str
+    run_id: str
+    workflow: str
+    step: str
+    title: str
+    data: bytes
+    assignees: list[str] = []
+    schema: bytes | None = None
+    created: int
+    deadline: int | None = None
+    status: str = "open"
+    by: str | None = None
+    reason: str | None = None
+    closed: int | None = None
+
+
+class Lease(msgspec.Struct, kw_only=True):
+    """The right to append to a partition.
+
+    Args:
+        epoch: higher than every earlier owner's.
+        clean: the owner before released it (nothing was cut off in the middle).
+    """
+
+    partition: int
+    owner: str
+    epoch: int
+    clean: bool = True
+
+
+class RunFilter(msgspec.Struct, kw_only=True):
+    """Which runs to list, newest first. `before` is the `key` the previous page ended with."""
+
+    tenant: str | None = None
+    status: tuple[str, ...] = ()
+    workflow: str | None = None
+    attributes: dict[str, str] = {}
+    parent: str | None = None
+    before: int | None = None
+    limit: int = 100
+
+
+class Append(msgspec.Struct, kw_only=True):
+    """One atomic commit of a partition's owner.
+
+    Args:
+        starts: new runs; the store sets `key` on each. One whose (tenant, run_id) is taken is a conflict: its row
+            keeps key 0 and its events are left out, unless `all_or_nothing`, where one conflict refuses the commit.
+        events: in commit order; `run.key` is read after the starts were given theirs.
+        summaries: rows whose mutable columns changed (status, updated, ended, due, reason, checkpoint, deaths,
+            attributes).
+        blobs: (run, content hash `sha256:…`, bytes): large payloads that the events refer to.
+        seen: (run, id) of commands that count once.
+        tickets: opened or changed tickets, whole rows.
+        sends: messages to runs (of any partition), such as a child's result to its parent.
+        takes: ids of inbox messages that this commit deals with.
+        replies: (reply id, body, expires).
+    """
+
+    partition: int
+    epoch: int
+    starts: list[RunRow] = []
+    events: list[EventRecord] = []
+    summaries: list[RunRow] = []
+    blobs: list[tuple[Keyed, str, bytes]] = []
+    seen: list[tuple[Keyed, str]] = []
+    tickets: list[TicketRow] = []
+    sends: list[Message] = []
+    takes: list[int] = []
+    replies: list[tuple[str, bytes, int]] = []
+    all_or_nothing: bool = False
+
+
+class Appended(msgspec.Struct, kw_only=True):
+    """What became of a commit.
+
+    Args:
+        committed: False: nothing was written; `inbox` or `conflicts` says why.
+        inbox: messages that came before this commit and must be dealt with first (they are not in `takes`).
+        conflicts: (start, the run that has its id already).
+    """
+
+    committed: bool
+    inbox: list[Message] = []
+    conflicts: list[tuple[RunRow, RunRow]] = []

@@ -1,0 +1,182 @@
+"""The owner's commits and everybody's messages."""
+
+from __future__ import annotations
+
+from aob.errors import LeaseLost
+from aob.stores.rows import Append, Appended, Message, RunRow
+from aob.stores.sqlite import columns
+from aob.stores.sqlite.writer import Refused, Writer
+
+_INBOX_PAGE = 1000
+
+_EPOCH = "select epoch from partition where id = ? and not released"
+_FRESH = f"select {columns.MESSAGE} from inbox where partition = ? and id > ? order by id limit {_INBOX_PAGE}"
+_RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
+_START = (
+    f"insert into run ({columns.RUN}) values ({columns.marks(columns.RUN)}) on conflict (tenant, run_id) do nothing"
+)
+_EVENT = f"insert into event ({columns.EVENT}) values ({columns.marks(columns.EVENT)})"
+_SUMMARY = (
+    "update run set status = ?, updated = ?, ended = ?, due = ?, reason = ?, checkpoint = ?, deaths = ?, "
+    "attributes = ? where key = ?"
+)
+_SEND = "insert into inbox (partition, tenant, run_id, kind, body, reply, expires) values (?, ?, ?, ?, ?, ?, ?)"
+_TICKET = (
+    f"insert into ticket ({columns.TICKET}) values ({columns.marks(columns.TICKET)}) on conflict (tenant, id) "
+    "do update set assignees = excluded.assignees, deadline = excluded.deadline, status = excluded.status, "
+    "by = excluded.by, reason = excluded.reason, closed = excluded.closed, data = excluded.data, title = excluded.title"
+)
+
+
+class Commits:
+    """What the writing connection knows, so that a commit reads nothing unless another process wrote.
+
+    It all comes from inside a transaction, and is forgotten when the file shows that another connection committed.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._connection = writer.connection
+        self._epochs: dict[int, int] = {}
+        self._read_to: dict[int, tuple[int, int]] = {}
+        self._read: set[int] = set()
+        self._key = 0
+        self._position = 0
+
+    async def append(self, batch: Append) -> Appended:
+        """See `Store.append`."""
+        try:
+            return await self._writer.run(lambda: self._append(batch))
+        except BaseException:
+            for start in batch.starts:
+                start.key = 0
+            raise
+
+    async def send(self, message: Message, start: RunRow | None) -> RunRow | None:
+        """See `Store.send`."""
+        try:
+            return await self._writer.run(lambda: self._send(message, start))
+        except BaseException:
+            if start is not None:
+                start.key = 0
+            raise
+
+    def guard(self, partition: int, epoch: int) -> None:
+        """Inside a transaction: see that this epoch is the partition's.
+
+        Raises:
+            LeaseLost: it is not.
+        """
+        self.catch_up()
+        if self._epochs.get(partition) == epoch:
+            return
+        row = self._connection.execute(_EPOCH, (partition,)).fetchone()
+        if row is None or row[0] != epoch:
+            raise LeaseLost(f"partition {partition} is no longer held under epoch {epoch}; another process owns it now")
+        self._epochs[partition] = epoch
+
+    def catch_up(self) -> None:
+        """Inside a transaction: forget what other connections may have changed."""
+        if not self._writer.news:
+            return
+        self._epochs.clear()
+        self._read.clear()
+        rows = self._connection.execute(
+            "select max(value, (select ifnull(max(key), 0) from run)) from high_water where name = 'run' union all "
+            "select max(value, (select ifnull(max(position), 0) from event)) from high_water where name = 'event'"
+        )
+        (self._key,), (self._position,) = rows.fetchall()
+        self._writer.news = False
+
+    def forget(self, partition: int) -> None:
+        """Inside a transaction that changed the partition's owner: look again at the next commit."""
+        self._epochs.pop(partition, None)
+
+    def _append(self, batch: Append) -> Appended:
+        self.guard(batch.partition, batch.epoch)
+        if batch.partition not in self._read and (inbox := self._unread(batch)):
+            return Appended(committed=False, inbox=inbox)
+        conflicts = self._start(batch.starts, batch.all_or_nothing) if batch.starts else []
+        many = self._connection.executemany
+        if events := batch.events:
+            position = self._position
+            many(_EVENT, [
+                (position := position + 1, run.key, seq, batch.epoch, kind, version, chain, data)
+                for run, seq, kind, version, chain, data in events if run.key
+            ])  # fmt: skip
+            self._position = position
+        if batch.summaries:
+            many(_SUMMARY, [
+                (r.status, r.updated, r.ended, r.due, r.reason, r.checkpoint, r.deaths,
+                 columns.attributes_value(r), r.key)
+                for r in batch.summaries if r.key
+            ])  # fmt: skip
+        if batch.takes:
+            many("delete from inbox where id = ?", [(id,) for id in batch.takes])
+        self._rarer(batch)
+        return Appended(committed=True, conflicts=conflicts)
+
+    def _rarer(self, batch: Append) -> None:
+        many = self._connection.executemany
+        if batch.seen:
+            many("insert into seen (run, id) values (?, ?)", [(run.key, id) for run, id in batch.seen if run.key])
+        if blobs := [blob for blob in batch.blobs if blob[0].key]:
+            many("insert or ignore into blob (digest, data) values (?, ?)", [(d, data) for _, d, data in blobs])
+            many("insert or ignore into blob_use (run, digest) values (?, ?)", [(r.key, d) for r, d, _ in blobs])
+        if batch.tickets:
+            many(_TICKET, [columns.ticket_values(ticket) for ticket in batch.tickets])
+        if batch.sends:
+            many(_SEND, [columns.message_values(message) for message in batch.sends])
+            self._read.difference_update(message.partition for message in batch.sends)
+        if batch.replies:
+            many("insert or replace into reply (id, body, expires) values (?, ?, ?)", batch.replies)
+
+    def _start(self, starts: list[RunRow], all_or_nothing: bool) -> list[tuple[RunRow, RunRow]]:
+        before = self._connection.total_changes()
+        for start in starts:
+            self._key += 1
+            start.key = self._key
+        self._connection.executemany(_START, [columns.run_values(start) for start in starts])
+        if self._connection.total_changes() - before == len(starts):
+            return []
+        conflicts: list[tuple[RunRow, RunRow]] = []
+        for start in starts:
+            found = self._find(start)
+            if found.key != start.key:
+                start.key = 0
+                conflicts.append((start, found))
+        if all_or_nothing:
+            for start in starts:
+                start.key = 0
+            raise Refused(Appended(committed=False, conflicts=conflicts))
+        return conflicts
+
+    def _find(self, start: RunRow) -> RunRow:
+        (values,) = self._connection.execute(_RUN, (start.tenant, start.run_id)).fetchall()
+        return columns.run_row(values)
+
+    def _unread(self, batch: Append) -> list[Message]:
+        partition = batch.partition
+        epoch, mark = self._read_to.get(partition, (0, 0))
+        if epoch != batch.epoch:
+            mark = 0
+        fresh: list[Message] = []
+        while not fresh and partition not in self._read:
+            page = self._connection.execute(_FRESH, (partition, mark)).fetchall()
+            if len(page) < _INBOX_PAGE:
+                self._read.add(partition)
+            if page:
+                mark = page[-1][0]
+                takes = set(batch.takes)
+                fresh = [columns.message_row(values) for values in page if values[0] not in takes]
+        self._read_to[partition] = (batch.epoch, mark)
+        return fresh
+
+    def _send(self, message: Message, start: RunRow | None) -> RunRow | None:
+        self.catch_up()
+        if start is not None and (conflicts := self._start([start], all_or_nothing=False)):
+            raise Refused(conflicts[0][1])
+        self._connection.execute(_SEND, columns.message_values(message))
+        message.id = self._connection.last_insert_rowid()
+        self._read.discard(message.partition)
+        return None

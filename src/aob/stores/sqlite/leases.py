@@ -1,0 +1,101 @@
+"""Who may append to a partition: a row with an epoch, and a lock file that dies with its owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aob.clock import Clock
+from aob.errors import LeaseLost
+from aob.process import FileLock
+from aob.stores.rows import Lease
+from aob.stores.sqlite.commits import Commits
+from aob.stores.sqlite.opening import owner_lock
+from aob.stores.sqlite.writer import Writer
+
+_ROW = "select owner, epoch, expires, locked, released from partition where id = ?"
+
+
+class Leases:
+    """Leases of this process.
+
+    A free lock file means that its owner is dead, so that a restart need not wait for the lease to expire. An owner
+    that is paused keeps the file locked; when its lease has expired it is replaced all the same, and refused by the
+    epoch.
+    """
+
+    def __init__(self, writer: Writer, commits: Commits, clock: Clock) -> None:
+        self._writer = writer
+        self._commits = commits
+        self._clock = clock
+        self._locks: dict[int, FileLock] = {}
+
+    async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
+        """See `Store.acquire`."""
+        lock = FileLock(owner_lock(self._writer.path, partition))
+        locked = lock.take()
+        try:
+            lease = await self._writer.run(lambda: self._acquire(partition, owner, ttl, locked))
+        except BaseException:
+            lock.drop()
+            raise
+        if lease is None:
+            lock.drop()
+        else:
+            self._let_go(partition)
+            self._locks[partition] = lock
+        return lease
+
+    async def renew(self, lease: Lease, ttl: float) -> None:
+        """See `Store.renew`."""
+        lock = self._locks.get(lease.partition)
+        locked = lock is not None and lock.take()
+        try:
+            await self._writer.run(lambda: self._renew(lease, ttl, locked))
+        except LeaseLost:
+            self._let_go(lease.partition)
+            raise
+
+    async def release(self, lease: Lease) -> None:
+        """See `Store.release`."""
+        await self._writer.run(lambda: self._release(lease))
+        self._let_go(lease.partition)
+
+    def close(self) -> None:
+        """Drop the lock files; leases that were not released look like those of a dead owner."""
+        for partition in list(self._locks):
+            self._let_go(partition)
+
+    def _let_go(self, partition: int) -> None:
+        if lock := self._locks.pop(partition, None):
+            lock.drop()
+
+    def _acquire(self, partition: int, owner: str, ttl: float, locked: bool) -> Lease | None:
+        self._commits.catch_up()
+        now = self._clock.monotonic()
+        row: tuple[Any, ...] | None = self._writer.connection.execute(_ROW, (partition,)).fetchone()
+        epoch, clean = 1, True
+        if row is not None:
+            _, before, expires, was_locked, released = row
+            dead = locked and was_locked
+            if not (released or dead or now >= expires):
+                return None
+            epoch, clean = before + 1, bool(released)
+        self._writer.connection.execute(
+            "insert or replace into partition (id, owner, epoch, expires, locked, released) values (?, ?, ?, ?, ?, 0)",
+            (partition, owner, epoch, now + ttl, int(locked)),
+        )
+        self._commits.forget(partition)
+        return Lease(partition=partition, owner=owner, epoch=epoch, clean=clean)
+
+    def _renew(self, lease: Lease, ttl: float, locked: bool) -> None:
+        self._commits.guard(lease.partition, lease.epoch)
+        self._writer.connection.execute(
+            "update partition set expires = ?, locked = ? where id = ?",
+            (self._clock.monotonic() + ttl, int(locked), lease.partition),
+        )
+
+    def _release(self, lease: Lease) -> None:
+        self._commits.forget(lease.partition)
+        self._writer.connection.execute(
+            "update partition set released = 1 where id = ? and epoch = ?", (lease.partition, lease.epoch)
+        )

@@ -1,0 +1,148 @@
+"""What is read, on a connection of its own: it sees what is committed and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+
+from aob.errors import StoreUnavailable
+from aob.stores.chain import check_chain
+from aob.stores.rows import EventRow, RunFilter, RunRow, TicketRow
+from aob.stores.sqlite import columns, faults
+from aob.stores.sqlite.driver import Connection
+
+DELETED = "deleted"
+"""Status of what is left of a deleted run while forks share its events; no reader sees it."""
+
+_RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
+_OPEN = f"select {columns.RUN} from run where partition = ? and key > ? and ended is null order by key limit ?"
+_EVENTS = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq limit ?"
+_LAST = 1 << 62
+
+
+class Reads:
+    """Queries on the reading connection."""
+
+    def __init__(self, connection: Connection, path: str, busy_timeout: float) -> None:
+        self._connection = connection
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self._closed = False
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._closed = True
+        self._connection.close()
+
+    def rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        if self._closed:
+            raise StoreUnavailable(f"{self._path} was closed")
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except apsw.Error as e:
+            raise faults.translated(e, self._path, self._busy_timeout) from e
+
+    def version(self) -> int:
+        """A number that changes when another connection has committed."""
+        return self.rows("pragma data_version")[0][0]
+
+    def run(self, tenant: str, run_id: str) -> RunRow | None:
+        """See `Store.get_run`."""
+        found = self.rows(_RUN, (tenant, run_id))
+        return columns.run_row(found[0]) if found and found[0][5] != DELETED else None
+
+    def runs(self, where: RunFilter) -> list[RunRow]:
+        """See `Store.list_runs`."""
+        terms, values = [f"status <> '{DELETED}'"], list[Any]()
+        for column, wanted in (("tenant", where.tenant), ("workflow", where.workflow), ("parent", where.parent)):
+            if wanted is not None:
+                terms.append(f"{column} = ?")
+                values.append(wanted)
+        if where.status:
+            terms.append(f"status in ({', '.join('?' * len(where.status))})")
+            values += where.status
+        for name, value in where.attributes.items():
+            terms.append("exists (select 1 from json_each(attributes) where key = ? and value = ?)")
+            values += (name, value)
+        if where.before is not None:
+            terms.append("run.key < ?")
+            values.append(where.before)
+        values.append(where.limit)
+        sql = f"select {columns.RUN} from run where {' and '.join(terms)} order by run.key desc limit ?"
+        return [columns.run_row(row) for row in self.rows(sql, tuple(values))]
+
+    def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
+        """See `Store.open_runs`."""
+        return [columns.run_row(row) for row in self.rows(_OPEN, (partition, after, limit))]
+
+    def events(self, run: int, after: int, limit: int, until: int | None) -> list[EventRow]:
+        """See `Store.events`.
+
+        Raises:
+            StoreCorrupt: an event is missing or not what was written.
+        """
+        # the event before comes along for its chain
+        first = max(after - 1, 0)
+        found: list[EventRow] = []
+        for key, low, high in self._parts(run, first, _LAST if until is None else until):
+            wanted = limit + (after > 0) - len(found)
+            if wanted <= 0:
+                break
+            rows = self.rows(_EVENTS, (key, max(low, first), high, wanted))
+            found += [columns.event_row(row) for row in rows]
+        if after == 0:
+            check_chain(found, 0, 0, self._path)
+            return found
+        if found:
+            check_chain(found[1:], after, found[0].chain, self._path)
+        return found[1:]
+
+    def _parts(self, run: int, first: int, until: int) -> list[tuple[int, int, int]]:
+        parts: list[tuple[int, int, int]] = []
+        while True:
+            found = self.rows("select origin, origin_seq from run where key = ?", (run,))
+            origin, shared = found[0] if found else (None, 0)
+            if origin is not None and origin >= run:
+                raise faults.corrupt(self._path, f"the run with key {run} was forked from a later one")
+            if until > shared:
+                parts.append((run, shared, until))
+            if origin is None or shared <= first:
+                return parts[::-1]
+            run, until = origin, min(until, shared)
+
+    def seen(self, run: int) -> set[str]:
+        """See `Store.seen`."""
+        return {row[0] for row in self.rows("select id from seen where run = ?", (run,))}
+
+    def blob(self, digest: str) -> bytes | None:
+        """See `Store.blob`."""
+        found = self.rows("select data from blob where digest = ?", (digest,))
+        return found[0][0] if found else None
+
+    def reply(self, reply: str) -> bytes | None:
+        """An answer."""
+        found = self.rows("select body from reply where id = ?", (reply,))
+        return found[0][0] if found else None
+
+    def ticket(self, tenant: str, ticket: str) -> TicketRow | None:
+        """See `Store.get_ticket`."""
+        found = self.rows(f"select {columns.TICKET} from ticket where tenant = ? and id = ?", (tenant, ticket))
+        return columns.ticket_row(found[0]) if found else None
+
+    def tickets(self, tenant: str | None, status: str | None, run_id: str | None, limit: int) -> list[TicketRow]:
+        """See `Store.tickets`."""
+        terms, values = ["1"], list[Any]()
+        for column, wanted in (("tenant", tenant), ("run_id", run_id)):
+            if wanted is not None:
+                terms.append(f"{column} = ?")
+                values.append(wanted)
+        if status == "open":
+            terms.append("status = 'open'")
+        elif status is not None:
+            terms.append("status = ?")
+            values.append(status)
+        values.append(limit)
+        sql = f"select {columns.TICKET} from ticket where {' and '.join(terms)} order by key desc limit ?"
+        return [columns.ticket_row(row) for row in self.rows(sql, tuple(values))]

@@ -1,0 +1,134 @@
+"""A store in one SQLite file: everything of an owner's commit in one transaction, synced before it returns."""
+
+from __future__ import annotations
+
+from aob.clock import Clock
+from aob.process import Process
+from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
+from aob.stores.sqlite.commits import Commits
+from aob.stores.sqlite.leases import Leases
+from aob.stores.sqlite.opening import open_connections, path_of
+from aob.stores.sqlite.reads import Reads
+from aob.stores.sqlite.removal import Removal
+from aob.stores.sqlite.settings import SqliteSettings
+from aob.stores.sqlite.watch import Watch
+from aob.stores.sqlite.writer import Writer
+
+
+class SqliteStore:
+    """See `aob.stores.protocol.Store`. Made by `open_store`; used from one event loop."""
+
+    def __init__(self, url: str, clock: Clock, process: Process, settings: SqliteSettings) -> None:
+        self.url = url
+        self.path = path_of(url)
+        writing, reading = open_connections(self.path, settings)
+        self._writer = Writer(writing, self.path, clock, process, settings)
+        self._reads = Reads(reading, self.path, settings.busy_timeout)
+        self._commits = Commits(self._writer)
+        self._leases = Leases(self._writer, self._commits, clock)
+        self._removal = Removal(self._writer, self._commits, clock)
+        self._watch = Watch(self.path, self._reads, settings.poll)
+        self._closed = False
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        self._watch.close()
+        self._reads.close()
+        await self._writer.close()
+        self._leases.close()
+
+    async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
+        """See `Store.acquire`."""
+        return await self._leases.acquire(partition, owner, ttl)
+
+    async def renew(self, lease: Lease, ttl: float) -> None:
+        """See `Store.renew`."""
+        await self._leases.renew(lease, ttl)
+
+    async def release(self, lease: Lease) -> None:
+        """See `Store.release`."""
+        await self._leases.release(lease)
+        self._watch.ring()
+
+    async def append(self, batch: Append) -> Appended:
+        """See `Store.append`."""
+        appended = await self._commits.append(batch)
+        if appended.committed:
+            self._watch.ring()
+        return appended
+
+    async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
+        """See `Store.send`."""
+        existing = await self._commits.send(message, start)
+        if existing is None:
+            self._watch.ring()
+            self._watch.notify()
+        return existing
+
+    async def take_reply(self, reply: str) -> bytes | None:
+        """See `Store.take_reply`."""
+        body = self._reads.reply(reply)
+        if body is not None:
+            await self._writer.run(lambda: self._writer.connection.execute("delete from reply where id = ?", (reply,)))
+        return body
+
+    async def wait_changed(self, timeout: float) -> None:
+        """See `Store.wait_changed`."""
+        await self._watch.wait(timeout)
+
+    async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
+        """See `Store.get_run`."""
+        return self._reads.run(tenant, run_id)
+
+    async def list_runs(self, where: RunFilter) -> list[RunRow]:
+        """See `Store.list_runs`."""
+        return self._reads.runs(where)
+
+    async def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
+        """See `Store.open_runs`."""
+        return self._reads.open_runs(partition, after, limit)
+
+    async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
+        """See `Store.events`."""
+        return self._reads.events(run, after, limit, until)
+
+    async def seen(self, run: int) -> set[str]:
+        """See `Store.seen`."""
+        return self._reads.seen(run)
+
+    async def blob(self, digest: str) -> bytes | None:
+        """See `Store.blob`."""
+        return self._reads.blob(digest)
+
+    async def tickets(self, tenant: str | None, status: str | None, run_id: str | None, limit: int) -> list[TicketRow]:
+        """See `Store.tickets`."""
+        return self._reads.tickets(tenant, status, run_id, limit)
+
+    async def get_ticket(self, tenant: str, ticket: str) -> TicketRow | None:
+        """See `Store.get_ticket`."""
+        return self._reads.ticket(tenant, ticket)
+
+    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+        """See `Store.sweep`."""
+        return await self._removal.sweep(lease, ended_before, limit)
+
+    async def delete_run(self, lease: Lease, key: int) -> None:
+        """See `Store.delete_run`."""
+        await self._removal.delete(lease, key)
+
+
+async def open_store(
+    url: str, *, clock: Clock, process: Process, settings: SqliteSettings | None = None
+) -> SqliteStore:
+    """Open the file that a `sqlite:///` URL names; it is made, or brought to the newest schema, where needed.
+
+    Raises:
+        BadUrl: the URL names no file.
+        StoreTooNew: a newer aob wrote the file.
+        StoreCorrupt: it is damaged.
+        StoreUnavailable, StoreLocked: it cannot be used now; why, and what to do.
+    """
+    return SqliteStore(url, clock, process, settings or SqliteSettings())
