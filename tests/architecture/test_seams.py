@@ -8,7 +8,7 @@ import pytest
 
 from tests.architecture.source import modules
 
-# a seam is not a place where everything is allowed; that of processes also waits in threads and compares the times of files
+# a seam is no place where everything is allowed; that of processes also waits in threads and compares times of files
 OWNERS = {
     "time": {"aob.clock", "aob.process"},
     "concurrent.futures": {"aob.process"},

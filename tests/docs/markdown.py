@@ -79,5 +79,6 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """The pages of the project: those at the root and all under `docs/`."""
-    return [Page(path) for path in sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])]
+    """The pages of the project: those at the root and all under `docs`, `examples` and `bench`."""
+    folders = (REPOSITORY / name for name in ("docs", "examples", "bench"))
+    return [Page(path) for path in sorted([*REPOSITORY.glob("*.md"), *(p for f in folders for p in f.rglob("*.md"))])]
