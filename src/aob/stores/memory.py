@@ -14,6 +14,7 @@ import msgspec
 from aob.clock import Clock
 from aob.errors import BadUrl, LeaseLost, NotFinished, StoreCorrupt, StoreUnavailable
 from aob.process import Process
+from aob.settings import Settings
 from aob.stores.chain import check_chain
 from aob.stores.rows import Append, Appended, EventRow, Keyed, Lease, Message, RunFilter, RunRow, TicketRow
 
@@ -129,17 +130,25 @@ class MemoryStore:
 
     async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
         """See `Store.send`."""
+        conflicts = await self.send_many([(message, start)])
+        return conflicts[0][1] if conflicts else None
+
+    async def send_many(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
+        """See `Store.send_many`."""
         self._refuse_closed()
-        if start is not None:
-            found = self.state.find(start.tenant, start.run_id)
-            if found is not None:
-                return _copy(found)
-            self._start(start)
-        self._send(message)
-        message.id = self.state.last_message
+        if conflicts := self._conflicts([start for _, start in sends if start is not None]):
+            for _, start in sends:
+                if start is not None:
+                    start.key = 0
+            return conflicts
+        for message, start in sends:
+            if start is not None:
+                self._start(start)
+            self._send(message)
+            message.id = self.state.last_message
         self._changed.set()
         self._ring()
-        return None
+        return []
 
     async def take_reply(self, reply: str) -> bytes | None:
         """See `Store.take_reply`."""
@@ -180,6 +189,12 @@ class MemoryStore:
         history = self._history(run)
         check_chain(history, 0, 0, self.url)
         return [e for e in history if e.seq > after and (until is None or e.seq <= until)][:limit]
+
+    async def last_event(self, run: int) -> EventRow | None:
+        """See `Store.last_event`."""
+        self._refuse_closed()
+        history = self._history(run)
+        return history[-1] if history else None
 
     async def seen(self, run: int) -> set[str]:
         """See `Store.seen`."""
@@ -373,7 +388,7 @@ def _copy(row: T) -> T:
     return new
 
 
-async def open_store(url: str, *, clock: Clock, process: Process, settings: None = None) -> MemoryStore:
+async def open_store(url: str, *, clock: Clock, process: Process, settings: Settings | None = None) -> MemoryStore:
     """A new, empty store that lives as long as the object.
 
     Raises:

@@ -6,6 +6,7 @@ epoch is not the partition's, inside the same transaction, so that an owner that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
@@ -56,6 +57,13 @@ class Store(Protocol):
         """
         ...
 
+    async def send_many(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
+        """`send` for many messages in one transaction, all or nothing.
+
+        Returns the conflicts, (start, the run that has its id already); with any, nothing was written.
+        """
+        ...
+
     async def take_reply(self, reply: str) -> bytes | None:
         """The answer under this id, if it has come; it is deleted when read."""
         ...
@@ -78,6 +86,10 @@ class Store(Protocol):
 
     async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
         """Events of a run with `after < seq <= until`, in order; a fork's begin with those shared with its origin."""
+        ...
+
+    async def last_event(self, run: int) -> EventRow | None:
+        """The run's last event; a fork that has none of its own yet: the last that it shares."""
         ...
 
     async def seen(self, run: int) -> set[str]:

@@ -17,6 +17,9 @@ DELETED = "deleted"
 
 _RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
 _OPEN = f"select {columns.RUN} from run where partition = ? and key > ? and ended is null order by key limit ?"
+_LAST_EVENT = (
+    f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq desc limit 1"
+)
 _EVENTS = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq limit ?"
 _LAST = 1 << 62
 
@@ -99,6 +102,14 @@ class Reads:
             check_chain(found[1:], after, found[0].chain, self._path)
         return found[1:]
 
+    def last_event(self, run: int) -> EventRow | None:
+        """See `Store.last_event`."""
+        for key, low, high in reversed(self._parts(run, 0, _LAST)):
+            rows = self.rows(_LAST_EVENT, (key, low, high))
+            if rows:
+                return columns.event_row(rows[0])
+        return None
+
     def _parts(self, run: int, first: int, until: int) -> list[tuple[int, int, int]]:
         parts: list[tuple[int, int, int]] = []
         while True:
@@ -121,10 +132,9 @@ class Reads:
         found = self.rows("select data from blob where digest = ?", (digest,))
         return found[0][0] if found else None
 
-    def reply(self, reply: str) -> bytes | None:
-        """An answer."""
-        found = self.rows("select body from reply where id = ?", (reply,))
-        return found[0][0] if found else None
+    def has_reply(self, reply: str) -> bool:
+        """Whether an answer has come."""
+        return bool(self.rows("select 1 from reply where id = ?", (reply,)))
 
     def ticket(self, tenant: str, ticket: str) -> TicketRow | None:
         """See `Store.get_ticket`."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aob.clock import Clock
+from aob.errors import LeaseLost
 from aob.process import Process
+from aob.settings import Settings
 from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.leases import Leases
 from aob.stores.sqlite.opening import open_connections, path_of
+from aob.stores.sqlite.options import SqliteOptions
 from aob.stores.sqlite.reads import Reads
 from aob.stores.sqlite.removal import Removal
-from aob.stores.sqlite.settings import SqliteSettings
 from aob.stores.sqlite.watch import Watch
 from aob.stores.sqlite.writer import Writer
 
@@ -18,16 +22,16 @@ from aob.stores.sqlite.writer import Writer
 class SqliteStore:
     """See `aob.stores.protocol.Store`. Made by `open_store`; used from one event loop."""
 
-    def __init__(self, url: str, clock: Clock, process: Process, settings: SqliteSettings) -> None:
+    def __init__(self, url: str, clock: Clock, process: Process, options: SqliteOptions) -> None:
         self.url = url
         self.path = path_of(url)
-        writing, reading = open_connections(self.path, settings)
-        self._writer = Writer(writing, self.path, clock, process, settings)
-        self._reads = Reads(reading, self.path, settings.busy_timeout)
+        writing, reading = open_connections(self.path, options)
+        self._writer = Writer(writing, self.path, clock, process, options)
+        self._reads = Reads(reading, self.path, options.busy_timeout)
         self._commits = Commits(self._writer)
         self._leases = Leases(self._writer, self._commits, clock)
         self._removal = Removal(self._writer, self._commits, clock)
-        self._watch = Watch(self.path, self._reads, settings.poll)
+        self._watch = Watch(self.path, self._reads, options.poll)
         self._closed = False
 
     async def close(self) -> None:
@@ -55,25 +59,31 @@ class SqliteStore:
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
-        appended = await self._commits.append(batch)
+        try:
+            appended = await self._commits.append(batch)
+        except LeaseLost:
+            self._leases.lost(batch.partition, batch.epoch)
+            raise
         if appended.committed:
             self._watch.ring()
         return appended
 
     async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
         """See `Store.send`."""
-        existing = await self._commits.send(message, start)
-        if existing is None:
+        conflicts = await self.send_many([(message, start)])
+        return conflicts[0][1] if conflicts else None
+
+    async def send_many(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
+        """See `Store.send_many`."""
+        conflicts = await self._commits.send(sends)
+        if not conflicts:
             self._watch.ring()
             self._watch.notify()
-        return existing
+        return conflicts
 
     async def take_reply(self, reply: str) -> bytes | None:
         """See `Store.take_reply`."""
-        body = self._reads.reply(reply)
-        if body is not None:
-            await self._writer.run(lambda: self._writer.connection.execute("delete from reply where id = ?", (reply,)))
-        return body
+        return await self._commits.take_reply(reply) if self._reads.has_reply(reply) else None
 
     async def wait_changed(self, timeout: float) -> None:
         """See `Store.wait_changed`."""
@@ -94,6 +104,10 @@ class SqliteStore:
     async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
         """See `Store.events`."""
         return self._reads.events(run, after, limit, until)
+
+    async def last_event(self, run: int) -> EventRow | None:
+        """See `Store.last_event`."""
+        return self._reads.last_event(run)
 
     async def seen(self, run: int) -> set[str]:
         """See `Store.seen`."""
@@ -121,9 +135,17 @@ class SqliteStore:
 
 
 async def open_store(
-    url: str, *, clock: Clock, process: Process, settings: SqliteSettings | None = None
+    url: str,
+    *,
+    clock: Clock,
+    process: Process,
+    settings: Settings | None = None,
+    options: SqliteOptions | None = None,
 ) -> SqliteStore:
     """Open the file that a `sqlite:///` URL names; it is made, or brought to the newest schema, where needed.
+
+    Args:
+        options: instead of those that the settings ask for.
 
     Raises:
         BadUrl: the URL names no file.
@@ -131,4 +153,4 @@ async def open_store(
         StoreCorrupt: it is damaged.
         StoreUnavailable, StoreLocked: it cannot be used now; why, and what to do.
     """
-    return SqliteStore(url, clock, process, settings or SqliteSettings())
+    return SqliteStore(url, clock, process, options or SqliteOptions.of(settings or Settings()))
