@@ -157,6 +157,7 @@ class MemoryStore:
 
     async def wait_changed(self, timeout: float) -> None:
         """See `Store.wait_changed`."""
+        self._refuse_closed()
         try:
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
@@ -187,8 +188,10 @@ class MemoryStore:
         """See `Store.events`."""
         self._refuse_closed()
         history = self._history(run)
-        check_chain(history, 0, 0, self.url)
-        return [e for e in history if e.seq > after and (until is None or e.seq <= until)][:limit]
+        found = [e for e in history if e.seq > after and (until is None or e.seq <= until)][:limit]
+        before = [e for e in history if e.seq == after]
+        check_chain(found, after, before[0].chain if before else 0, self.url)
+        return found
 
     async def last_event(self, run: int) -> EventRow | None:
         """See `Store.last_event`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aob.errors import LeaseLost
 from aob.stores.rows import Append, Appended, Message, RunRow
 from aob.stores.sqlite import columns
@@ -52,14 +54,21 @@ class Commits:
                 start.key = 0
             raise
 
-    async def send(self, message: Message, start: RunRow | None) -> RunRow | None:
-        """See `Store.send`."""
+    async def send(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
+        """See `Store.send_many`."""
         try:
-            return await self._writer.run(lambda: self._send(message, start))
+            return await self._writer.run(lambda: self._send(sends))
         except BaseException:
-            if start is not None:
-                start.key = 0
+            for _, start in sends:
+                if start is not None:
+                    start.key = 0
             raise
+
+    async def take_reply(self, reply: str) -> bytes | None:
+        """See `Store.take_reply`."""
+        sql = "delete from reply where id = ? returning body"
+        found = await self._writer.run(lambda: self._connection.execute(sql, (reply,)).fetchall())
+        return found[0][0] if found else None
 
     def guard(self, partition: int, epoch: int) -> None:
         """Inside a transaction: see that this epoch is the partition's.
@@ -91,12 +100,15 @@ class Commits:
     def forget(self, partition: int) -> None:
         """Inside a transaction that changed the partition's owner: look again at the next commit."""
         self._epochs.pop(partition, None)
+        self._read.discard(partition)
 
     def _append(self, batch: Append) -> Appended:
         self.guard(batch.partition, batch.epoch)
         if batch.partition not in self._read and (inbox := self._unread(batch)):
             return Appended(committed=False, inbox=inbox)
         conflicts = self._start(batch.starts, batch.all_or_nothing) if batch.starts else []
+        if conflicts and batch.all_or_nothing:
+            raise Refused(Appended(committed=False, conflicts=conflicts))
         many = self._connection.executemany
         if events := batch.events:
             position = self._position
@@ -143,12 +155,12 @@ class Commits:
         for start in starts:
             found = self._find(start)
             if found.key != start.key:
-                start.key = 0
                 conflicts.append((start, found))
+        for start, _ in conflicts:
+            start.key = 0
         if all_or_nothing:
             for start in starts:
                 start.key = 0
-            raise Refused(Appended(committed=False, conflicts=conflicts))
         return conflicts
 
     def _find(self, start: RunRow) -> RunRow:
@@ -172,11 +184,12 @@ class Commits:
         self._read_to[partition] = (batch.epoch, mark)
         return fresh
 
-    def _send(self, message: Message, start: RunRow | None) -> RunRow | None:
+    def _send(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
         self.catch_up()
-        if start is not None and (conflicts := self._start([start], all_or_nothing=False)):
-            raise Refused(conflicts[0][1])
-        self._connection.execute(_SEND, columns.message_values(message))
-        message.id = self._connection.last_insert_rowid()
-        self._read.discard(message.partition)
-        return None
+        if conflicts := self._start([start for _, start in sends if start is not None], all_or_nothing=True):
+            raise Refused(conflicts)
+        for message, _ in sends:
+            self._connection.execute(_SEND, columns.message_values(message))
+            message.id = self._connection.last_insert_rowid()
+            self._read.discard(message.partition)
+        return []

@@ -27,7 +27,7 @@ class Leases:
         self._writer = writer
         self._commits = commits
         self._clock = clock
-        self._locks: dict[int, FileLock] = {}
+        self._locks: dict[int, tuple[int, FileLock]] = {}
 
     async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
         """See `Store.acquire`."""
@@ -42,23 +42,28 @@ class Leases:
             lock.drop()
         else:
             self._let_go(partition)
-            self._locks[partition] = lock
+            self._locks[partition] = (lease.epoch, lock)
         return lease
 
     async def renew(self, lease: Lease, ttl: float) -> None:
         """See `Store.renew`."""
-        lock = self._locks.get(lease.partition)
-        locked = lock is not None and lock.take()
+        epoch, lock = self._locks.get(lease.partition, (0, None))
+        locked = epoch == lease.epoch and lock is not None and lock.take()
         try:
             await self._writer.run(lambda: self._renew(lease, ttl, locked))
         except LeaseLost:
-            self._let_go(lease.partition)
+            self.lost(lease.partition, lease.epoch)
             raise
 
     async def release(self, lease: Lease) -> None:
         """See `Store.release`."""
         await self._writer.run(lambda: self._release(lease))
-        self._let_go(lease.partition)
+        self.lost(lease.partition, lease.epoch)
+
+    def lost(self, partition: int, epoch: int) -> None:
+        """The lease is somebody else's now: let them have the lock file."""
+        if self._locks.get(partition, (0, None))[0] == epoch:
+            self._let_go(partition)
 
     def close(self) -> None:
         """Drop the lock files; leases that were not released look like those of a dead owner."""
@@ -66,8 +71,8 @@ class Leases:
             self._let_go(partition)
 
     def _let_go(self, partition: int) -> None:
-        if lock := self._locks.pop(partition, None):
-            lock.drop()
+        if held := self._locks.pop(partition, None):
+            held[1].drop()
 
     def _acquire(self, partition: int, owner: str, ttl: float, locked: bool) -> Lease | None:
         self._commits.catch_up()

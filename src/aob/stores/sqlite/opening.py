@@ -12,7 +12,7 @@ from aob.process import FileLock
 from aob.stores.sqlite import faults
 from aob.stores.sqlite.driver import Connection, connect
 from aob.stores.sqlite.migrate import migrate, schema_version
-from aob.stores.sqlite.settings import SqliteSettings
+from aob.stores.sqlite.options import SqliteOptions
 
 
 def path_of(url: str) -> str:
@@ -27,7 +27,7 @@ def path_of(url: str) -> str:
     return os.path.realpath(path)
 
 
-def open_connections(path: str, settings: SqliteSettings) -> tuple[Connection, Connection]:
+def open_connections(path: str, options: SqliteOptions) -> tuple[Connection, Connection]:
     """The writing and the reading connection of a file, which is made when it is not there.
 
     Raises:
@@ -37,10 +37,10 @@ def open_connections(path: str, settings: SqliteSettings) -> tuple[Connection, C
         raise StoreUnavailable(f"the directory of {path} does not exist; make it, or name another file")
     opened: list[Connection] = []
     try:
-        writing = _connect(path, settings)
+        writing = _connect(path, options)
         opened.append(writing)
-        _prepare(writing, path, settings)
-        reading = _connect(path, settings, readonly=True)
+        _prepare(writing, path, options)
+        reading = _connect(path, options, readonly=True)
         opened.append(reading)
         reading.execute("pragma query_only = 1")
         schema_version(reading)
@@ -48,18 +48,18 @@ def open_connections(path: str, settings: SqliteSettings) -> tuple[Connection, C
         for connection in opened:
             connection.close()
         if isinstance(e, apsw.Error):
-            raise faults.translated(e, path, settings.busy_timeout) from e
+            raise faults.translated(e, path, options.busy_timeout) from e
         raise
     return writing, reading
 
 
-def _connect(path: str, settings: SqliteSettings, *, readonly: bool = False) -> Connection:
-    connection = connect(path, readonly=readonly, vfs=settings.vfs)
-    connection.set_busy_timeout(int(settings.busy_timeout * 1000))
+def _connect(path: str, options: SqliteOptions, *, readonly: bool = False) -> Connection:
+    connection = connect(path, readonly=readonly, vfs=options.vfs)
+    connection.set_busy_timeout(int(options.busy_timeout * 1000))
     return connection
 
 
-def _prepare(connection: Connection, path: str, settings: SqliteSettings) -> None:
+def _prepare(connection: Connection, path: str, options: SqliteOptions) -> None:
     if os.path.getsize(path) == 0:
         connection.execute("pragma page_size = 16384")
     for pragma in (
@@ -67,20 +67,20 @@ def _prepare(connection: Connection, path: str, settings: SqliteSettings) -> Non
         "synchronous = full",
         "foreign_keys = off",
         "temp_store = memory",
-        f"cache_size = -{settings.cache_kib}",
+        f"cache_size = -{options.cache_kib}",
     ):
         connection.execute(f"pragma {pragma}")
-    if schema_version(connection) and _to_check(connection, path, settings):
+    if schema_version(connection) and _to_check(connection, path, options):
         found = connection.execute("pragma quick_check(1)").fetchall()
         if found != [("ok",)]:
             raise faults.corrupt(path, found[0][0])
     migrate(connection)
 
 
-def _to_check(connection: Connection, path: str, settings: SqliteSettings) -> bool:
-    if settings.check != "auto":
-        return settings.check == "always"
-    return os.path.getsize(path) <= settings.check_up_to or _stopped_badly(connection, path)
+def _to_check(connection: Connection, path: str, options: SqliteOptions) -> bool:
+    if options.check != "auto":
+        return options.check == "always"
+    return os.path.getsize(path) <= options.check_up_to or _stopped_badly(connection, path)
 
 
 def _stopped_badly(connection: Connection, path: str) -> bool:

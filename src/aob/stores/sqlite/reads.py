@@ -17,9 +17,7 @@ DELETED = "deleted"
 
 _RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
 _OPEN = f"select {columns.RUN} from run where partition = ? and key > ? and ended is null order by key limit ?"
-_LAST_EVENT = (
-    f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq desc limit 1"
-)
+_LAST_EVENT = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq desc limit 1"
 _EVENTS = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq limit ?"
 _LAST = 1 << 62
 
@@ -38,10 +36,18 @@ class Reads:
         self._closed = True
         self._connection.close()
 
-    def rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
+    def refuse_closed(self) -> None:
+        """See that the store is open.
+
+        Raises:
+            StoreUnavailable: it was closed.
+        """
         if self._closed:
             raise StoreUnavailable(f"{self._path} was closed")
+
+    def rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        self.refuse_closed()
         try:
             return self._connection.execute(sql, values).fetchall()
         except apsw.Error as e:

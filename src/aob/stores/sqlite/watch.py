@@ -46,6 +46,7 @@ class Watch:
 
     async def wait(self, timeout: float) -> None:
         """See `Store.wait_changed`."""
+        self._reads.refuse_closed()
         poll = self._hang()
         left = timeout
         while not self._closed and not self._moved():

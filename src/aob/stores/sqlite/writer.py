@@ -13,7 +13,7 @@ from aob.errors import AobError, StoreFailed, StoreUnavailable
 from aob.process import Process, Threads, pause
 from aob.stores.sqlite import faults
 from aob.stores.sqlite.driver import Connection
-from aob.stores.sqlite.settings import SqliteSettings
+from aob.stores.sqlite.options import SqliteOptions
 
 T = TypeVar("T")
 
@@ -27,6 +27,41 @@ class Refused(Exception):
         self.outcome = outcome
 
 
+class Pace:
+    """Whether commits are fast enough for the event loop, by their moving average.
+
+    In a thread a commit looks slower than it is, by the wait for the interpreter. So when it does not look much too
+    slow there, one is tried on the event loop now and then.
+    """
+
+    _TRY_EVERY = 5.0
+    _THREAD_COSTS = 0.01
+
+    def __init__(self, limit: float) -> None:
+        self.slow = False
+        self._limit = limit
+        self._average = 0.0
+        self._try_at = 0.0
+
+    def inline(self, now: float) -> bool:
+        """Whether the next commit is to run on the event loop."""
+        if not self.slow:
+            return True
+        if now < self._try_at or self._average >= self._limit + self._THREAD_COSTS:
+            return False
+        self._try_at = now + self._TRY_EVERY
+        return True
+
+    def took(self, seconds: float, inline: bool) -> None:
+        """Learn from a commit."""
+        if inline and self.slow:
+            self._average = seconds
+        elif inline or self.slow:
+            self._average += (seconds - self._average) / 8
+        if inline:
+            self.slow = self._average > self._limit
+
+
 class Writer:
     """Runs functions inside transactions, one at a time.
 
@@ -35,7 +70,7 @@ class Writer:
     """
 
     def __init__(
-        self, connection: Connection, path: str, clock: Clock, process: Process, settings: SqliteSettings
+        self, connection: Connection, path: str, clock: Clock, process: Process, options: SqliteOptions
     ) -> None:
         self.connection = connection
         self.path = path
@@ -44,10 +79,10 @@ class Writer:
         self.failure: StoreFailed | None = None
         self._clock = clock
         self._process = process
-        self._settings = settings
+        self._options = options
         self._version = 0
         self._turn = asyncio.Lock()
-        self._average = 0.0
+        self._pace = Pace(options.slow_commit)
         self._thread: Threads | None = None
         self._patience = 0
         self._pages = 0
@@ -59,7 +94,7 @@ class Writer:
     @property
     def slow(self) -> bool:
         """Whether commits go through the thread now."""
-        return self._average > self._settings.slow_commit
+        return self._pace.slow
 
     async def run(self, fn: Callable[[], T]) -> T:
         """Run `fn` inside a write transaction and commit; durable when it returns.
@@ -67,9 +102,9 @@ class Writer:
         `fn` must do the same when it is called again: it is when another process held the lock at first.
         """
         async with self._turn:
-            if not self.slow:
+            if self._pace.inline(self._clock.monotonic()):
                 try:
-                    return self._measured(fn)
+                    return self._transact(fn)
                 except apsw.BusyError:
                     pass
             return await self._elsewhere(fn)
@@ -102,20 +137,13 @@ class Writer:
             raise
 
     def _patient(self, fn: Callable[[], T]) -> T:
-        self._patience = max(1, int(self._settings.busy_timeout / _BUSY_STEP))
+        self._patience = max(1, int(self._options.busy_timeout / _BUSY_STEP))
         try:
-            return self._measured(fn)
+            return self._transact(fn)
         except apsw.BusyError as e:
-            raise faults.locked(self.path, self._settings.busy_timeout) from e
+            raise faults.locked(self.path, self._options.busy_timeout) from e
         finally:
             self._patience = 0
-
-    def _measured(self, fn: Callable[[], T]) -> T:
-        started = self._clock.monotonic()
-        outcome = self._transact(fn)
-        took = self._clock.monotonic() - started
-        self._average += (took - self._average) / 8
-        return outcome
 
     def _transact(self, fn: Callable[[], T]) -> T:
         if self._closed:
@@ -130,11 +158,14 @@ class Writer:
                 self._version = version
                 self.news = True
             outcome = fn()
+            started = self._clock.monotonic()
             connection.execute("commit")
+            took = self._clock.monotonic() - started
         except Refused as refused:
             self._roll_back()
             return refused.outcome
         except apsw.BusyError:
+            self._roll_back()
             raise
         except apsw.Error as e:
             raise self._judged(e) from e
@@ -143,7 +174,8 @@ class Writer:
             raise
         # the connection's own commits move the number too; nobody else's can before its next transaction
         self._version = connection.data_version()
-        if self._pages >= self._settings.checkpoint_pages:
+        self._pace.took(took, inline=self._patience == 0)
+        if self._pages >= self._options.checkpoint_pages:
             self._checkpoint()
         return outcome
 
@@ -154,7 +186,7 @@ class Writer:
         self._roll_back()
         if self.failure is not None:
             return self.failure
-        return faults.full(self.path) if no_space else faults.translated(error, self.path, self._settings.busy_timeout)
+        return faults.full(self.path) if no_space else faults.translated(error, self.path, self._options.busy_timeout)
 
     def _roll_back(self) -> None:
         if not self.connection.in_transaction:

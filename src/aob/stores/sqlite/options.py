@@ -1,4 +1,4 @@
-"""What can be set about a SQLite store."""
+"""How a SQLite store behaves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from aob.settings import Settings
 
-class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of a SQLite store; the defaults suit nearly everybody.
+
+class SqliteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of a SQLite store; `aob.settings` has those that operators set.
 
     Args:
         busy_timeout: seconds to wait for another process's write before `StoreLocked`.
@@ -24,9 +26,14 @@ class SqliteSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     busy_timeout: float = 5.0
     check: Literal["auto", "always", "never"] = "auto"
-    check_up_to: int = 64 * 1024 * 1024
+    check_up_to: int = 200 * 1024 * 1024
     slow_commit: float = 0.002
     checkpoint_pages: int = 1000
     cache_kib: int = 16 * 1024
     poll: float = 0.5
     vfs: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> SqliteOptions:
+        """The options that the settings ask for."""
+        return cls(slow_commit=settings.slow_commit_ms / 1000, check_up_to=settings.check_over_mb * 1024 * 1024)

@@ -1,0 +1,1 @@
+"""The parts of the store suite, one idea each; `aob.testing.conformance.store` puts them together."""
