@@ -60,8 +60,8 @@ def unencodable(value: Any, path: str = "$") -> Problem | None:
     if below is None:
         return _leaf_problem(value, path)
     for key, item in below.items():
-        if isinstance(key, str) and not _is_text(key):
-            return Problem(path, f"has the key {key!r} with a lone surrogate", "use valid text as keys")
+        if problem := _key_problem(key, path):
+            return problem
         if problem := unencodable(item, path + segment(key)):
             return problem
     return None
@@ -77,6 +77,17 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _key_problem(key: object, path: str) -> Problem | None:
+    if isinstance(key, str):
+        text = f"has the key {key!r} with a lone surrogate"
+        return None if _is_text(key) else Problem(path, text, "use valid text as keys")
+    try:
+        encode({key: None})
+    except Exception:
+        return Problem(path, f"has the key {key!r} of type {name_of(key)}, which has no JSON form", "use str keys")
+    return None
 
 
 def _leaf_problem(value: Any, path: str) -> Problem | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
-import types
 import typing
 from collections.abc import Callable
 from typing import Any, Protocol, cast, get_args, get_origin
@@ -33,6 +32,7 @@ from aob.kernel.codec_types import (
     union_of,
 )
 from aob.kernel.codec_wire import (
+    ATOMS,
     Misfit,
     Wire,
     adapter_for,
@@ -343,11 +343,13 @@ class _Union:
         self._by_tag = {choice.tag: choice for choice in choices}
 
     def encode(self, value: Any) -> bytes:
+        if self._atoms is not None and type(value) in ATOMS:
+            return self._atoms.encode(value)
         choices = [choice for choice in self._choices if _is_of(value, choice.kind, exactly=True)]
         choices = choices or [choice for choice in self._choices if _is_of(value, choice.kind, exactly=False)]
         if len(choices) > 1:
             choices = [choice for choice in choices if _round_trips(choice.node, value)] or choices
-        if choices and not isinstance(value, types.NoneType):
+        if choices:
             return choices[0].write(value)
         if self._atoms is not None:
             return self._atoms.encode(value)

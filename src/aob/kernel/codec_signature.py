@@ -80,7 +80,7 @@ class SignatureCodec:
             if self._decode(data) == call:
                 return data
         except Exception:  # said again below, with the argument's name
-            return self._encode_one_by_one(args, kwargs)
+            pass
         return self._encode_one_by_one(args, kwargs)
 
     def decode_args(self, data: Wire) -> Call:

@@ -64,7 +64,7 @@ class ValueCodec:
             if back == value:
                 return data, back
         except Exception:  # said again below, with the field's name
-            return self._checked_slowly(value)
+            pass
         return self._checked_slowly(value)
 
     def _precise(self, data: Wire, exc: Exception) -> Exception:

@@ -19,7 +19,6 @@ Wire = bytes | msgspec.Raw
 
 ATOMS = frozenset({str, int, float, bool, type(None)})
 _BY_VALUE = frozenset({str, int, float, bool, bytes})
-_INNER = re.compile(r"(\$\S*): (.*)", re.DOTALL)
 _OUTER = re.compile(r"(.*) - at `(?:key in )?(\$.*)`", re.DOTALL)
 
 
@@ -27,21 +26,22 @@ class Misfit(ValueError):
     """A value does not fit its type, at a JSON path below the place it was found.
 
     Args:
-        text: what is wrong, with the path in front: `$.items[0]: expected ...`.
+        text: what is wrong.
+        path: where, such as `$.items[0]`.
     """
 
     def __init__(self, text: str, path: str = "$") -> None:
-        super().__init__(f"{path}: {text}")
+        super().__init__(text, path)
+        self.text, self.path = text, path
 
 
 def located(exc: BaseException) -> tuple[str, str]:
     """Splits any error of an encoder or decoder into a JSON path and a text."""
-    text, outer, inner = str(exc) or type(exc).__name__, "$", "$"
+    inside = exc if isinstance(exc, Misfit) else exc.__cause__
+    text, outer = str(exc) or type(exc).__name__, "$"
     if match := _OUTER.fullmatch(text):
         text, outer = match.groups()
-    if match := _INNER.fullmatch(text):
-        inner, text = match.groups()
-    return outer + inner[1:], text
+    return (outer + inside.path[1:], inside.text) if isinstance(inside, Misfit) else (outer, text)
 
 
 def segment(key: object) -> str:

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from types import FrameType, TracebackType
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ MAX_ARGS = 64 * 1024
 MAX_INNER = 8
 _MAX_FRAMES = 64
 _CUT = " … (cut)"
+_LEFT_OUT = "  …\n"
 _NEVER_RAISED = (StopIteration, StopAsyncIteration)  # a coroutine cannot raise these
 
 _anything = codec_for(Any, "an error")
@@ -32,8 +34,8 @@ class Failure(msgspec.Struct, omit_defaults=True, frozen=True):
     Args:
         type: the error's class, `module:QualName`.
         message: its text, at most 16 KiB.
-        args: its arguments as a JSON list, where they are plain JSON values.
-        state: its other attributes as a JSON object, as far as they are plain JSON values.
+        args: its arguments, where they are plain JSON values.
+        state: its other attributes, as far as they are plain JSON values.
         partial: whether attributes were left out of `state`.
         cause: the error behind it.
         inner: the errors inside of an exception group.
@@ -44,8 +46,8 @@ class Failure(msgspec.Struct, omit_defaults=True, frozen=True):
 
     type: str
     message: str = ""
-    args: msgspec.Raw | None = None
-    state: msgspec.Raw | None = None
+    args: list[Any] | None = None
+    state: dict[str, Any] | None = None
     partial: bool = False
     cause: Failure | None = None
     inner: tuple[Failure, ...] = ()
@@ -103,11 +105,16 @@ def _capture(exc: BaseException, depth: int, seen: frozenset[int]) -> Failure:
         both = f"{text}\n{origin.traceback}" if text and origin.traceback else text or origin.traceback
         return msgspec.structs.replace(origin, traceback=_bounded_end(both))
     seen |= {id(exc)}
-    cause, inner, args, (state, partial) = _cause(exc), _inner(exc), _plain(list(exc.args)), _state(exc)
+    cause, inner, (args, room), (state, partial) = (
+        _cause(exc),
+        _inner(exc),
+        _plain(_arguments(exc), MAX_ARGS),
+        _state(exc),
+    )
     return Failure(
         type=_type_name(exc),
         message=_message(exc),
-        args=args,
+        args=args if room >= 0 else None,
         state=state,
         partial=partial or len(inner) > MAX_INNER,
         cause=_capture(cause, depth - 1, seen) if cause is not None and depth > 1 and id(cause) not in seen else None,
@@ -131,6 +138,14 @@ def _origin(exc: BaseException) -> Failure | None:
     return failure if _message(exc) == failure.message else None
 
 
+def _arguments(exc: BaseException) -> list[Any]:
+    """What to make it from again: its `args`, and the file names that `OSError` keeps beside them."""
+    if isinstance(exc, OSError) and exc.filename is not None:
+        more = [exc.filename] if exc.filename2 is None else [exc.filename, None, exc.filename2]
+        return [*exc.args, *more]
+    return list(exc.args)
+
+
 def _cause(exc: BaseException) -> BaseException | None:
     return exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
 
@@ -148,29 +163,34 @@ def _message(exc: BaseException) -> str:
     return data.decode() if len(data) <= MAX_MESSAGE else data[:MAX_MESSAGE].decode("utf-8", "ignore") + _CUT
 
 
-def _plain(value: object) -> msgspec.Raw | None:
-    """The JSON of a value that comes back from it equal, else None."""
+def _plain(value: object, room: int) -> tuple[Any, int]:
+    """A JSON copy of a value and the room that is left after it, which is below 0 where there is no such copy."""
     try:
-        data, _ = _anything.encode_checked(value)
+        data, copy = _anything.encode_checked(value)
     except Exception:
-        return None
-    return msgspec.Raw(data) if len(data) <= MAX_ARGS else None
+        return None, -1
+    return copy, room - len(data)
 
 
-def _state(exc: BaseException) -> tuple[msgspec.Raw | None, bool]:
-    own = {name: value for name, value in vars(exc).items() if not isinstance(value, Failure)}
-    kept = {name: data for name, value in own.items() if (data := _plain(value)) is not None}
-    data = msgspec.json.encode(kept, order="sorted")
-    if len(data) > MAX_ARGS:
-        return None, True
-    return msgspec.Raw(data) if kept else None, len(kept) < len(own)
+def _state(exc: BaseException) -> tuple[dict[str, Any] | None, bool]:
+    kept: dict[str, Any] = {}
+    partial, room = False, MAX_ARGS
+    for name, value in sorted(vars(exc).items()):
+        copy, left = _plain(value, room)
+        if left >= 0:
+            kept[name], room = copy, left
+        elif not isinstance(value, Failure):
+            partial = True
+    return kept or None, partial
 
 
 def _frames(exc: BaseException) -> str:
     """The frames of user code, as many of the innermost as fit."""
     try:
-        frames = deque(_own_frames(exc.__traceback__), maxlen=_MAX_FRAMES)
-        return _bounded_end("".join(traceback.StackSummary.extract(frames).format()))
+        frames = deque(_own_frames(exc.__traceback__), maxlen=_MAX_FRAMES + 1)
+        cut = len(frames) > _MAX_FRAMES and frames.popleft()
+        text = "".join(traceback.StackSummary.extract(frames).format())
+        return _bounded_end(_LEFT_OUT + text if cut else text)
     except Exception:  # reading source lines runs loaders, which may be the user's
         return ""
 
@@ -186,7 +206,7 @@ def _bounded_end(text: str) -> str:
     data = text.encode("utf-8", "replace")
     if len(data) <= MAX_TRACEBACK:
         return data.decode()
-    return "  …\n" + data[-MAX_TRACEBACK + 8 :].decode("utf-8", "ignore").partition("\n")[2]
+    return _LEFT_OUT + data[-MAX_TRACEBACK + 8 :].decode("utf-8", "ignore").partition("\n")[2]
 
 
 def _rebuilt(failure: Failure) -> BaseException | None:
@@ -209,10 +229,10 @@ def _constructed(kind: type[Exception], failure: Failure) -> Exception | None:
         return _group(kind, failure)
     if failure.args is None:
         return None
-    args = tuple(msgspec.json.decode(failure.args))
+    args = tuple(_own_copy(failure.args))
     exc = kind(*args)
-    vars(exc).update(_decoded_state(failure))
-    return exc if exc.args == args else None
+    vars(exc).update(_own_copy(failure.state))
+    return exc if _arguments(exc) == failure.args else None
 
 
 def _group(kind: type[Exception], failure: Failure) -> Exception | None:
@@ -220,7 +240,7 @@ def _group(kind: type[Exception], failure: Failure) -> Exception | None:
         return None
     text = failure.message.rpartition(" (")[0]  # without "(2 sub-exceptions)"
     exc = cast("Callable[..., Exception]", kind)(text, [restore(item) for item in failure.inner])
-    vars(exc).update(_decoded_state(failure))
+    vars(exc).update(_own_copy(failure.state))
     return exc
 
 
@@ -228,15 +248,16 @@ def _bare(kind: type[Exception], failure: Failure) -> Exception | None:
     """Made without its constructor, where that takes something else than `args`; all attributes are recorded."""
     if failure.args is None or failure.partial:
         return None
-    args = tuple(msgspec.json.decode(failure.args))
+    args = tuple(_own_copy(failure.args))
     exc = kind.__new__(kind, *args)
     exc.args = args
-    vars(exc).update(_decoded_state(failure))
+    vars(exc).update(_own_copy(failure.state))
     return exc
 
 
-def _decoded_state(failure: Failure) -> dict[str, Any]:
-    return {} if failure.state is None else msgspec.json.decode(failure.state)
+def _own_copy(recorded: Any) -> Any:
+    """A copy for the error to keep: whatever its owner does to it, the record stays as it is."""
+    return deepcopy(recorded) if recorded else {}
 
 
 def _loaded_class(name: str) -> type[Exception] | None:
