@@ -24,12 +24,12 @@ _INBOX_PAGE = 1000
 
 
 class Held(msgspec.Struct):
-    """Who has a partition; `by` is the open store, as the lock file is to a process."""
+    """Who has a partition; `locked`: the owner holds its lock, so that a free lock means it is gone."""
 
     owner: str
     epoch: int
     expires: float
-    by: object | None
+    locked: bool
     released: bool = False
 
 
@@ -47,6 +47,7 @@ class MemoryState:
         self.blob_uses: dict[int, set[str]] = {}
         self.tickets: dict[tuple[str, str], TicketRow] = {}
         self.partitions: dict[int, Held] = {}
+        self.locks: dict[int, object] = {}
         self.deleted: set[int] = set()
         self.last_key = self.last_position = self.last_message = 0
         self.changed: list[asyncio.Event] = []
@@ -69,6 +70,7 @@ class MemoryStore:
         self.state = state or MemoryState()
         self._clock = clock
         self._read_to: dict[int, tuple[int, int]] = {}
+        self._locks: dict[int, int] = {}
         self._changed = asyncio.Event()
         self._closed = False
         self.state.changed.append(self._changed)
@@ -80,35 +82,40 @@ class MemoryStore:
         self._closed = True
         self.state.changed.remove(self._changed)
         self._changed.set()
-        for held in self.state.partitions.values():
-            if held.by is self:
-                held.by = None
+        for partition in list(self._locks):
+            self._unlock(partition)
 
     async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
         """See `Store.acquire`."""
         self._refuse_closed()
         now = self._clock.monotonic()
-        held = self.state.partitions.get(partition)
-        if held is None:
-            held = self.state.partitions[partition] = Held(owner, 0, now, None, released=True)
-        if not held.released and held.by is not None and now < held.expires:
+        held = self.state.partitions.get(partition) or Held(owner, 0, now, False, released=True)
+        locked = partition not in self.state.locks
+        dead = locked and held.locked
+        if not (held.released or dead or now >= held.expires):
             return None
         lease = Lease(partition=partition, owner=owner, epoch=held.epoch + 1, clean=held.released)
-        self.state.partitions[partition] = Held(owner, lease.epoch, now + ttl, self)
+        self.state.partitions[partition] = Held(owner, lease.epoch, now + ttl, locked)
+        self._unlock(partition)
+        self._locks[partition] = lease.epoch
+        if locked:
+            self.state.locks[partition] = self
         return lease
 
     async def renew(self, lease: Lease, ttl: float) -> None:
         """See `Store.renew`."""
         held = self._held(lease.partition, lease.epoch)
         held.expires = self._clock.monotonic() + ttl
+        held.locked = self.state.locks.setdefault(lease.partition, self) is self
 
     async def release(self, lease: Lease) -> None:
         """See `Store.release`."""
         self._refuse_closed()
         held = self.state.partitions.get(lease.partition)
         if held is not None and held.epoch == lease.epoch:
-            held.released, held.by = True, None
+            held.released = True
             self._ring()
+        self._lost(lease.partition, lease.epoch)
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
@@ -258,8 +265,17 @@ class MemoryStore:
         self._refuse_closed()
         held = self.state.partitions.get(partition)
         if held is None or held.epoch != epoch or held.released:
+            self._lost(partition, epoch)
             raise LeaseLost(f"partition {partition} is no longer held under epoch {epoch}; another process owns it now")
         return held
+
+    def _lost(self, partition: int, epoch: int) -> None:
+        if self._locks.get(partition) == epoch:
+            self._unlock(partition)
+
+    def _unlock(self, partition: int) -> None:
+        if self._locks.pop(partition, None) is not None and self.state.locks.get(partition) is self:
+            del self.state.locks[partition]
 
     def _unread(self, batch: Append) -> list[Message]:
         epoch, mark = self._read_to.get(batch.partition, (0, 0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aob.errors import LeaseLost
 from aob.stores.rows import Append, Appended, Message, RunRow
@@ -38,6 +38,8 @@ class Commits:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        self.on_lost: Callable[[int, int], None] = lambda partition, epoch: None
+        """Called with partition and epoch when a lease turns out to be lost."""
         self._connection = writer.connection
         self._epochs: dict[int, int] = {}
         self._read_to: dict[int, tuple[int, int]] = {}
@@ -81,6 +83,7 @@ class Commits:
             return
         row = self._connection.execute(_EPOCH, (partition,)).fetchone()
         if row is None or row[0] != epoch:
+            self.on_lost(partition, epoch)
             raise LeaseLost(f"partition {partition} is no longer held under epoch {epoch}; another process owns it now")
         self._epochs[partition] = epoch
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from aob.clock import Clock
-from aob.errors import LeaseLost
 from aob.process import FileLock
 from aob.stores.rows import Lease
 from aob.stores.sqlite.commits import Commits
@@ -28,6 +27,7 @@ class Leases:
         self._commits = commits
         self._clock = clock
         self._locks: dict[int, tuple[int, FileLock]] = {}
+        commits.on_lost = self.lost
 
     async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
         """See `Store.acquire`."""
@@ -49,11 +49,7 @@ class Leases:
         """See `Store.renew`."""
         epoch, lock = self._locks.get(lease.partition, (0, None))
         locked = epoch == lease.epoch and lock is not None and lock.take()
-        try:
-            await self._writer.run(lambda: self._renew(lease, ttl, locked))
-        except LeaseLost:
-            self.lost(lease.partition, lease.epoch)
-            raise
+        await self._writer.run(lambda: self._renew(lease, ttl, locked))
 
     async def release(self, lease: Lease) -> None:
         """See `Store.release`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aob.clock import Clock
-from aob.errors import LeaseLost
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
@@ -59,11 +58,7 @@ class SqliteStore:
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
-        try:
-            appended = await self._commits.append(batch)
-        except LeaseLost:
-            self._leases.lost(batch.partition, batch.epoch)
-            raise
+        appended = await self._commits.append(batch)
         if appended.committed:
             self._watch.ring()
         return appended

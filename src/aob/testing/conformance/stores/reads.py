@@ -86,6 +86,9 @@ class ReadTests(StoreSetting):
             assert await datas(a, run.key, 2, 100, 4) == [b"3", b"4"]
             assert await datas(a, run.key, 4, 100, 4) == await datas(a, run.key, 4, 100, 3) == []
             assert await datas(a, 12345) == []
+            last = await a.last_event(run.key)
+            assert last == (await a.events(run.key, 8, 1))[0]
+            assert await a.last_event(12345) is None
 
     async def test_a_fork_begins_with_what_it_shares(self) -> None:
         async with self.owned() as (a, lease):
@@ -102,6 +105,8 @@ class ReadTests(StoreSetting):
             await committed(a, Append(partition=0, epoch=lease.epoch, starts=[second], events=tail))
             early = a_run("early", origin=fork.key, origin_seq=1)
             await started(a, lease, early)
+            lasts = [await a.last_event(run.key) for run in (origin, fork, second, early)]
+            assert [last.data for last in lasts if last] == [b"4", b"4'", b"4''", b"1"]
             assert await datas(a, origin.key) == [b"1", b"2", b"3", b"4"]
             assert await datas(a, fork.key) == [b"1", b"2", b"3'", b"4'"]
             assert await datas(a, second.key) == [b"1", b"2", b"3'", b"4''"]
