@@ -1,0 +1,249 @@
+"""Bugs planted into the SQLite store, and the test of the suite that must see each.
+
+A suite that passes whatever the store does proves nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aob.errors import AobError
+from aob.stores.rows import Append, Appended, Lease, Message, RunRow
+from aob.stores.sqlite import commits, leases, reads
+from aob.stores.sqlite.commits import Commits
+from aob.stores.sqlite.removal import Removal
+from tests.conformance.test_store_sqlite import TestSqliteStore as Suite
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+MUTANTS: dict[str, tuple[str, Plant]] = {}
+
+
+def mutant(caught_by: str) -> Callable[[Plant], Plant]:
+    """Register a planted bug under its own name."""
+
+    def register(plant: Plant) -> Plant:
+        MUTANTS[plant.__name__] = (caught_by, plant)
+        return plant
+
+    return register
+
+
+@mutant("test_a_replaced_owner_is_refused_everything")
+def the_epoch_is_not_compared(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Commits, "guard", lambda self, partition, epoch: self.catch_up())
+
+
+@mutant("test_a_replaced_owner_is_refused_though_it_wrote_last")
+def the_epoch_is_remembered_for_ever(patch: pytest.MonkeyPatch) -> None:
+    original = Commits.catch_up
+
+    def catch_up(self: Commits) -> None:
+        epochs = dict(self._epochs)
+        original(self)
+        self._epochs.update(epochs)
+
+    patch.setattr(Commits, "catch_up", catch_up)
+
+
+@mutant("test_a_replaced_owner_is_refused_everything")
+def a_sweep_asks_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Removal, "_begin", lambda self, lease: None)
+
+
+@mutant("test_after_release_nothing_more_is_written")
+def a_released_epoch_still_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commits, "_EPOCH", commits._EPOCH.replace("and not released", ""))
+
+
+@mutant("test_the_lock_of_a_replaced_owner_does_not_free_the_partition")
+def a_free_lock_file_always_means_death(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(leases, "_ROW", leases._ROW.replace("locked", "1"))
+
+
+@mutant("test_waiting_messages_come_before_a_commit_and_are_taken_with_the_next")
+def the_inbox_is_not_read_before_a_commit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Commits, "_unread", lambda self, batch: [])
+
+
+@mutant("test_messages_are_handed_out_once_to_an_epoch")
+def the_inbox_is_read_only_once(patch: pytest.MonkeyPatch) -> None:
+    original = Commits.catch_up
+
+    def catch_up(self: Commits) -> None:
+        read = set(self._read)
+        original(self)
+        self._read |= read
+
+    patch.setattr(Commits, "catch_up", catch_up)
+
+
+@mutant("test_messages_that_were_not_taken_come_again_to_the_next_owner")
+def a_new_epoch_starts_where_the_old_one_stopped_reading(patch: pytest.MonkeyPatch) -> None:
+    original = Commits._unread
+
+    def unread(self: Commits, batch: Append) -> list[Message]:
+        for partition, (_, mark) in self._read_to.items():
+            self._read_to[partition] = (batch.epoch, mark)
+        return original(self, batch)
+
+    patch.setattr(Commits, "_unread", unread)
+
+
+@mutant("test_waiting_messages_come_before_a_commit_and_are_taken_with_the_next")
+def messages_stay_when_they_are_dealt_with(patch: pytest.MonkeyPatch) -> None:
+    original = Commits._append
+
+    def append(self: Commits, batch: Append) -> Appended:
+        takes, batch.takes = batch.takes, []
+        try:
+            return original(self, batch)
+        finally:
+            batch.takes = takes
+
+    patch.setattr(Commits, "_append", append)
+
+
+@mutant("test_a_commit_sends_messages_to_its_own_and_other_partitions")
+def a_commits_own_messages_are_forgotten(patch: pytest.MonkeyPatch) -> None:
+    original = Commits._rarer
+
+    def rarer(self: Commits, batch: Append) -> None:
+        read = set(self._read)
+        original(self, batch)
+        self._read |= read
+
+    patch.setattr(Commits, "_rarer", rarer)
+
+
+@mutant("test_a_seq_is_written_once_or_the_whole_batch_is_refused")
+def a_second_event_replaces_the_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commits, "_EVENT", commits._EVENT.replace("insert", "insert or replace"))
+
+
+@mutant("test_a_command_id_counts_once_or_the_whole_batch_is_refused")
+def a_command_may_count_twice(patch: pytest.MonkeyPatch) -> None:
+    original = Commits._rarer
+
+    def rarer(self: Commits, batch: Append) -> None:
+        known = set(self._connection.execute("select run, id from seen").fetchall())
+        batch.seen = [(run, id) for run, id in batch.seen if (run.key, id) not in known]
+        original(self, batch)
+
+    patch.setattr(Commits, "_rarer", rarer)
+
+
+@mutant("test_all_or_nothing_refuses_everything_for_one_conflict")
+def a_conflict_never_refuses_the_commit(patch: pytest.MonkeyPatch) -> None:
+    original = Commits._append
+
+    def append(self: Commits, batch: Append) -> Appended:
+        batch.all_or_nothing = False
+        return original(self, batch)
+
+    patch.setattr(Commits, "_append", append)
+
+
+@mutant("test_a_taken_id_is_a_conflict_and_the_rest_is_committed")
+def a_taken_id_is_overwritten(patch: pytest.MonkeyPatch) -> None:
+    sql = commits._START.replace("do nothing", "do update set workflow = excluded.workflow")
+    patch.setattr(commits, "_START", sql)
+
+
+@mutant("test_keys_given_by_several_stores_do_not_meet")
+def keys_are_counted_without_looking_at_the_file(patch: pytest.MonkeyPatch) -> None:
+    original = Commits.catch_up
+
+    def catch_up(self: Commits) -> None:
+        key = self._key
+        original(self)
+        self._key = key or self._key
+
+    patch.setattr(Commits, "catch_up", catch_up)
+
+
+@mutant("test_a_changed_event_is_never_served")
+def histories_are_read_unchecked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reads, "check_chain", lambda rows, seq, chain, where: None)
+
+
+@mutant("test_a_fork_begins_with_what_it_shares")
+def a_fork_goes_on_with_all_of_its_origin(patch: pytest.MonkeyPatch) -> None:
+    original = reads.Reads._parts
+
+    def parts(self: reads.Reads, run: int, first: int, until: int) -> list[tuple[int, int, int]]:
+        return original(self, run, first, until)[-1:]
+
+    patch.setattr(reads.Reads, "_parts", parts)
+
+
+@mutant("test_events_that_a_fork_shares_stay_until_it_is_gone")
+def forks_are_not_asked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Removal, "_shared", lambda self, key: False)
+
+
+@mutant("test_the_last_of_a_line_of_forks_takes_the_others_along")
+def what_forks_shared_is_left_behind(patch: pytest.MonkeyPatch) -> None:
+    original = Removal._erase
+
+    def erase(self: Removal, key: int) -> None:
+        original(self, key)
+
+    patch.setattr(Removal, "_erase", erase)
+
+
+@mutant("test_a_deleted_run_leaves_nothing_and_its_id_is_free")
+def a_blob_goes_with_the_first_that_used_it(patch: pytest.MonkeyPatch) -> None:
+    original = Removal._erase
+
+    def erase(self: Removal, key: int) -> int | None:
+        self._connection.execute("delete from blob where digest in (select digest from blob_use where run = ?)", (key,))
+        return original(self, key)
+
+    patch.setattr(Removal, "_erase", erase)
+
+
+@mutant("test_keys_and_positions_are_never_used_again")
+def the_highest_key_is_forgotten_with_its_run(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Removal, "_begin", lambda self, lease: self._commits.guard(lease.partition, lease.epoch))
+
+
+@mutant("test_an_open_run_cannot_be_deleted")
+def open_runs_are_deleted_too(patch: pytest.MonkeyPatch) -> None:
+    def delete(self: Removal, lease: Lease, key: int) -> None:
+        self._begin(lease)
+        if self._connection.execute("select 1 from run where key = ?", (key,)).fetchone():
+            self._delete(key)
+
+    patch.setattr(Removal, "_delete_one", delete)
+
+
+@mutant("test_a_start_of_a_taken_id_writes_nothing_and_returns_the_run")
+def a_message_is_sent_though_its_start_is_refused(patch: pytest.MonkeyPatch) -> None:
+    original = Commits._start
+
+    def start(self: Commits, starts: list[RunRow], all_or_nothing: bool) -> list[tuple[RunRow, RunRow]]:
+        found = original(self, starts, all_or_nothing)
+        for _, existing in found:
+            values = (existing.partition, "t", existing.run_id, "start", b"", None, None)
+            self._connection.execute(commits._SEND, values)
+            self._connection.execute("commit")
+            self._connection.execute("begin immediate")
+        return found
+
+    patch.setattr(Commits, "_start", start)
+
+
+def test_the_suite_has_no_mutant_without_a_test() -> None:
+    assert [test for test, _ in MUTANTS.values() if not hasattr(Suite, test)] == []
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_planted_bug_is_seen(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    test, plant = MUTANTS[name]
+    plant(monkeypatch)
+    suite = Suite()
+    suite.path = tmp_path / "aob.db"
+    with pytest.raises((AssertionError, AobError)):
+        asyncio.run(getattr(suite, test)())
