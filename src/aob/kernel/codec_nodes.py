@@ -11,10 +11,20 @@ import dataclasses
 import enum
 import typing
 from collections.abc import Callable
-from typing import Any, Protocol, cast, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 import msgspec
 
+from aob.kernel.codec_native import (
+    Node,
+    Pair,
+    by_pydantic,
+    native,
+    native_decoder,
+    needs_slow_encoder,
+    raw_dict,
+    raw_list,
+)
 from aob.kernel.codec_types import (
     cached,
     fields_of,
@@ -26,17 +36,13 @@ from aob.kernel.codec_types import (
     is_object,
     is_typeddict,
     is_union,
-    orders_by_chance,
-    parts,
     simplify,
     union_of,
 )
+from aob.kernel.codec_unions import Choice, Union
 from aob.kernel.codec_wire import (
-    ATOMS,
     Misfit,
     Wire,
-    adapter_for,
-    decode_other,
     encode,
     encode_fast,
     encode_slow,
@@ -48,31 +54,7 @@ _ATOMIC = (type(None), bool, int, float, str)
 _LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Iterable)
 _SETS = {set: set, frozenset: frozenset, collections.abc.Set: set, collections.abc.MutableSet: set}
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
-
-_raw_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_raw_dict = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-class Node(Protocol):
-    """Writes and reads one type."""
-
-    @property
-    def encode(self) -> Callable[[Any], bytes]:
-        """The value as canonical JSON."""
-        ...
-
-    @property
-    def decode(self) -> Callable[[Wire], Any]:
-        """The value that JSON stands for, typed."""
-        ...
-
-
-@dataclasses.dataclass(slots=True, frozen=True)
-class Pair:
-    """A node made of two functions."""
-
-    encode: Callable[[Any], bytes]
-    decode: Callable[[Wire], Any]
+_GENERIC = (tuple, *_LISTS, *_SETS, *_DICTS)
 
 
 class Later:
@@ -110,43 +92,17 @@ def precise_node(annotation: Any) -> Node:
     return _make(annotation, _Plan(precise=True))
 
 
-def native_decoder(annotation: Any) -> Callable[[Wire], Any] | None:
-    """msgspec's compiled reader of an annotation, or None where msgspec refuses it."""
-    try:
-        return msgspec.json.Decoder(annotation, dec_hook=decode_other).decode
-    except Exception:  # msgspec runs descriptors and resolves names of user classes: anything may come out
-        return None
-
-
-def needs_slow_encoder(annotation: Any) -> bool:
-    """Whether sets inside would be written in an order of chance by the compiled writer."""
-    return any(map(orders_by_chance, parts(annotation)))
-
-
 def _make(annotation: Any, plan: _Plan) -> Node:
     annotation = simplify(annotation)
     if annotation in plan.making:
         return Later(annotation)
     if is_model(annotation) or has_rules(annotation):
-        return _pydantic(annotation) or _native(Any)
+        return by_pydantic(annotation) or native(Any)
     decode = native_decoder(annotation)
     if decode and not plan.precise:
         return Pair(encode_slow if needs_slow_encoder(annotation) else encode, decode)
     inside = _taken_apart(annotation, _Plan((*plan.making, annotation), plan.precise))
-    return inside or (_native(annotation) if decode else _pydantic(annotation) or _native(Any))
-
-
-def _native(annotation: Any) -> Node:
-    return Pair(encode, msgspec.json.Decoder(annotation, dec_hook=decode_other).decode)
-
-
-def _pydantic(annotation: Any) -> Node | None:
-    try:
-        adapter = adapter_for(annotation)
-    except Exception:
-        return None
-    dump = adapter.dump
-    return Pair(lambda value: encode(dump(value)), adapter.load)
+    return inside or (native(annotation) if decode else by_pydantic(annotation) or native(Any))
 
 
 def _taken_apart(annotation: Any, plan: _Plan) -> Node | None:
@@ -154,7 +110,10 @@ def _taken_apart(annotation: Any, plan: _Plan) -> Node | None:
     args = get_args(annotation)
     below = [] if is_literal(annotation) else [_make(arg, plan) for arg in args if arg is not Ellipsis]
     if is_union(annotation):
-        return _union(args, plan)
+        decode = native_decoder(annotation)
+        return _without_tags(decode, below) if decode else _union(args, plan)
+    if not args and origin in _GENERIC:
+        return None
     if origin is typing.Annotated:
         return below[0]
     if origin is tuple:
@@ -170,7 +129,7 @@ def _taken_apart(annotation: Any, plan: _Plan) -> Node | None:
     if is_namedtuple(origin):
         fields = [_make(part, plan) for part in fields_of(annotation).values()]
         return _array(lambda items: origin(*items), fields, open_ended=False)
-    if is_object(origin) or is_typeddict(origin):
+    if (is_object(origin) and not (plan.precise and _is_array(origin))) or is_typeddict(origin):
         return _object(annotation, origin, plan)
     return None
 
@@ -213,7 +172,7 @@ def _array(make: Callable[[list[Any]], Any], nodes: list[Node], *, open_ended: b
         return encode_fast([msgspec.Raw(item) for item in (items if ordered else sorted(items))])
 
     def read(data: Wire) -> Any:
-        items = _raw_list(data)
+        items = raw_list(data)
         check(len(items))
         return make([_step(node_at(index).decode, item, index) for index, item in enumerate(items)])
 
@@ -221,7 +180,7 @@ def _array(make: Callable[[list[Any]], Any], nodes: list[Node], *, open_ended: b
 
 
 def _mapping(key: Any, node: Node) -> Node:
-    keys = _native(dict[key, msgspec.Raw])
+    keys = native(dict[key, msgspec.Raw])
 
     def write(value: Any) -> bytes:
         return keys.encode({name: msgspec.Raw(_step(node.encode, item, name)) for name, item in value.items()})
@@ -238,6 +197,10 @@ class _Field:
     wire: str
     required: bool
     settable: bool = True
+
+
+def _is_array(origin: Any) -> bool:
+    return issubclass(origin, msgspec.Struct) and origin.__struct_config__.array_like
 
 
 def _fields(origin: Any) -> list[_Field]:
@@ -270,7 +233,7 @@ def _object(annotation: Any, origin: Any, plan: _Plan) -> Node:
         return encode_fast(plain)
 
     def read(data: Wire) -> Any:
-        found, given, rest = _raw_dict(data), dict[str, Any](), dict[str, Any]()
+        found, given, rest = raw_dict(data), dict[str, Any](), dict[str, Any]()
         for field in fields:
             if field.wire in found:
                 item = _step(nodes[field.name].decode, found[field.wire], field.name)
@@ -285,31 +248,27 @@ def _object(annotation: Any, origin: Any, plan: _Plan) -> Node:
     return Pair(write, read)
 
 
-@dataclasses.dataclass(slots=True)
-class _Choice:
-    """A member of a union: its class at run time, its tag, and whether it is written as an object with fields."""
-
-    kind: Any
-    tag: str
-    node: Node
-    inline: bool
-
-    def write(self, value: Any) -> bytes:
-        data = self.node.encode(value)
-        if self.inline and "$type" not in (items := _raw_dict(data)):
-            return encode_fast({"$type": self.tag, **items})
-        return encode_fast({"$type": self.tag, "$value": msgspec.Raw(data)})
-
-    def read(self, items: dict[str, msgspec.Raw]) -> Any:
-        if items.keys() == {"$type", "$value"}:
-            return self.node.decode(items["$value"])
-        return self.node.decode(encode_fast({name: item for name, item in items.items() if name != "$type"}))
-
-
 def _union(args: tuple[Any, ...], plan: _Plan) -> Node:
     members = [simplify(arg) for arg in args]
     atomic = [part for part in members if part in _ATOMIC or is_literal(part)]
-    return _Union(_atoms(atomic) if atomic else None, _choices([m for m in members if m not in atomic], plan))
+    return Union(_atoms(atomic) if atomic else None, _choices([m for m in members if m not in atomic], plan))
+
+
+def _without_tags(decode: Callable[[Wire], Any], nodes: list[Node]) -> Node:
+    """A union that msgspec tells apart alone, read for the error of the member that gets furthest."""
+
+    def read(data: Wire) -> Any:
+        if bytes(data)[:1] not in (b"{", b"["):
+            return decode(data)
+        errors: list[Exception] = []
+        for node in nodes:
+            try:
+                return node.decode(data)
+            except Exception as exc:
+                errors.append(exc)
+        raise max(errors, key=lambda exc: len(located(exc)[0]))
+
+    return Pair(encode, read)
 
 
 def _atoms(members: list[Any]) -> Node:
@@ -317,13 +276,13 @@ def _atoms(members: list[Any]) -> Node:
         return Pair(encode, decode)
     wide = {part for part in members if part in _ATOMIC}
     wide |= {type(value) for part in members for value in get_args(part)}
-    return _native(union_of(wide))
+    return native(union_of(wide))
 
 
-def _choices(members: list[Any], plan: _Plan) -> list[_Choice]:
+def _choices(members: list[Any], plan: _Plan) -> list[Choice]:
     names = [cast("str", getattr(part, "__name__", repr(part))) for part in members]
     return [
-        _Choice(
+        Choice(
             kind=get_origin(part) or part,
             tag=name if not get_args(part) and names.count(name) == 1 else _full_name(part),
             node=_make(part, plan),
@@ -335,75 +294,3 @@ def _choices(members: list[Any], plan: _Plan) -> list[_Choice]:
 
 def _full_name(part: Any) -> str:
     return repr(part) if get_args(part) else f"{part.__module__}.{part.__qualname__}"
-
-
-class _Union:
-    def __init__(self, atoms: Node | None, choices: list[_Choice]) -> None:
-        self._atoms, self._choices = atoms, choices
-        self._by_tag = {choice.tag: choice for choice in choices}
-
-    def encode(self, value: Any) -> bytes:
-        if self._atoms is not None and type(value) in ATOMS:
-            return self._atoms.encode(value)
-        choices = [choice for choice in self._choices if _is_of(value, choice.kind, exactly=True)]
-        choices = choices or [choice for choice in self._choices if _is_of(value, choice.kind, exactly=False)]
-        if len(choices) > 1:
-            choices = [choice for choice in choices if _round_trips(choice.node, value)] or choices
-        if choices:
-            return choices[0].write(value)
-        if self._atoms is not None:
-            return self._atoms.encode(value)
-        names = ", ".join(choice.tag for choice in self._choices)
-        raise Misfit(f"Expected one of {names}, got `{type(value).__name__}`")
-
-    def decode(self, data: Wire) -> Any:
-        try:
-            items = _raw_dict(data)
-        except msgspec.ValidationError:
-            items = {}
-        if "$type" in items and (choice := self._by_tag.get(str(msgspec.json.decode(items["$type"])))):
-            return choice.read(items)
-        return self._guess(data)
-
-    def _guess(self, data: Wire) -> Any:
-        """Reads what an outside caller wrote without a `$type`: the member that keeps most of it."""
-        best, kept, reason = None, -1, ""
-        nodes = [("plain value", self._atoms)] if self._atoms else []
-        for name, node in nodes + [(choice.tag, choice.node) for choice in self._choices]:
-            try:
-                found = node.decode(data)
-                score = _shared_keys(data, node.encode(found))
-            except RecursionError:
-                raise
-            except Exception as exc:
-                path, text = located(exc)
-                reason = f"as {name}: {text} at `{path}`"
-                continue
-            if score > kept:
-                best, kept = found, score
-        if kept < 0:
-            tags = ", ".join(self._by_tag)
-            raise Misfit(f"Expected one of {tags}, which `$type` names; {reason}")
-        return best
-
-
-def _is_of(value: Any, kind: Any, *, exactly: bool) -> bool:
-    if is_typeddict(kind):
-        return isinstance(value, dict)
-    if not isinstance(kind, type):
-        return False
-    return type(value) is kind if exactly else isinstance(value, kind)
-
-
-def _round_trips(node: Node, value: Any) -> bool:
-    try:
-        return bool(node.decode(node.encode(value)) == value)
-    except Exception:
-        return False
-
-
-def _shared_keys(data: Wire, again: bytes) -> int:
-    try:
-        return len(_raw_dict(data).keys() & _raw_dict(again).keys())
-    except msgspec.ValidationError:
-        return 0

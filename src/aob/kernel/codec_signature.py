@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 
 from aob.errors import BadInput, BadPayload
-from aob.kernel.codec_nodes import native_decoder, needs_slow_encoder
+from aob.kernel.codec_native import native_decoder, needs_slow_encoder
 from aob.kernel.codec_schema import hoisted, schema_of
 from aob.kernel.codec_types import has_rules, hints_of, parts, simplify, union_of
 from aob.kernel.codec_value import ValueCodec, codec_for

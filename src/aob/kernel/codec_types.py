@@ -93,6 +93,8 @@ def simplify(annotation: Any) -> Any:
             annotation = annotation.__supertype__
         elif origin in (typing.Required, typing.NotRequired, typing.Final):
             annotation = get_args(annotation)[0]
+        elif origin is collections.abc.Iterable:
+            annotation = list[get_args(annotation)[0]]
         elif type(annotation).__name__ == "TypeAliasType":
             annotation = annotation.__value__
         elif origin is Annotated and not has_rules(annotation):

@@ -97,6 +97,11 @@ class Point(msgspec.Struct):
     names: dict[int, str] = {}
 
 
+class Line(msgspec.Struct, array_like=True):
+    start: int
+    end: int
+
+
 class Cat(msgspec.Struct, tag=True):
     lives: int
 

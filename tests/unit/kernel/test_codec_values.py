@@ -8,7 +8,7 @@ import decimal
 import enum
 import pathlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -29,6 +29,7 @@ from tests.unit.kernel.shapes import (
     Incomparable,
     Late,
     Level,
+    Line,
     Loose,
     Mixed,
     Mode,
@@ -120,6 +121,9 @@ ROUND_TRIPS: list[tuple[Any, Any]] = [
     (Box[Approved | Rejected], Box(Approved("a"), [Rejected("b")])),
     (CustomerId, "c-1"),
     (Mode, 1),
+    (Iterable[int], [1, 2]),
+    (Line, Line(1, 2)),
+    (Line | Approved, Line(1, 2)),
     (Mode, "fast"),
     (Mode | str | Approved, "other"),
     (Mode | Approved, Approved("a")),
@@ -291,6 +295,9 @@ MISFITS: list[tuple[Any, bytes, str]] = [
     (int, b'"x"', "Expected `int`, got `str` at `$`"),
     (dict[str, Small], b'{"a":{"x":"q"}}', "valid integer, unable to parse string as an integer at `$.a.x`"),
     (dict[str, dict[str, list[int]]], b'{"a":{"odd key":[1,"x"]}}', "at `$.a['odd key'][1]`"),
+    (dict[str, dict[str, Visit | None]], b'{"a":{"b":{"id":"x"}}}', "Expected `int`, got `str` at `$.a.b.id`"),
+    (dict[str, dict[str, tuple | None]], b'{"a":{"b":3}}', "Expected `array | null`, got `int` at `$.a.b`"),
+    (dict[str, Line], b'{"a":[1,"x"]}', "Expected `int`, got `str` at `$.a[1]`"),
     (Order, b'{"outcome":{"$type":"Rejected"},"model":{"x":1}}', "missing required field `reason` at `$.outcome`"),
     (Order, b'{"outcome":{"reason":"r"},"model":{"x":"q"}}', "at `$.model.x`"),
     (Approved | Rejected, b'{"nothing":1}', "Expected one of Approved, Rejected, which `$type` names"),
