@@ -108,12 +108,12 @@ class MemoryStore:
         held.expires = self._clock.monotonic() + ttl
         held.locked = self.state.locks.setdefault(lease.partition, self) is self
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, clean: bool = True) -> None:
         """See `Store.release`."""
         self._refuse_closed()
         held = self.state.partitions.get(lease.partition)
         if held is not None and held.epoch == lease.epoch:
-            held.released = True
+            held.released, held.expires, held.epoch = clean, 0.0, held.epoch + 1
             self._ring()
         self._lost(lease.partition, lease.epoch)
 

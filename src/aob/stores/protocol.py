@@ -33,8 +33,12 @@ class Store(Protocol):
         """
         ...
 
-    async def release(self, lease: Lease) -> None:
-        """Hand the partition over: the next `acquire` succeeds at once. A lost lease is no error here."""
+    async def release(self, lease: Lease, clean: bool = True) -> None:
+        """Hand the partition over: the next `acquire` succeeds at once. A lost lease is no error here.
+
+        Args:
+            clean: False: what the owner before left in the middle is still so; the next lease says it.
+        """
         ...
 
     async def append(self, batch: Append) -> Appended:

@@ -51,9 +51,9 @@ class Leases:
         locked = epoch == lease.epoch and lock is not None and lock.take()
         await self._writer.run(lambda: self._renew(lease, ttl, locked))
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, clean: bool = True) -> None:
         """See `Store.release`."""
-        await self._writer.run(lambda: self._release(lease))
+        await self._writer.run(lambda: self._release(lease, clean))
         self.lost(lease.partition, lease.epoch)
 
     def lost(self, partition: int, epoch: int) -> None:
@@ -95,8 +95,9 @@ class Leases:
             (self._clock.monotonic() + ttl, int(locked), lease.partition),
         )
 
-    def _release(self, lease: Lease) -> None:
+    def _release(self, lease: Lease, clean: bool) -> None:
         self._commits.forget(lease.partition)
         self._writer.connection.execute(
-            "update partition set released = 1 where id = ? and epoch = ?", (lease.partition, lease.epoch)
+            "update partition set released = ?, expires = 0, epoch = epoch + 1 where id = ? and epoch = ?",
+            (int(clean), lease.partition, lease.epoch),
         )

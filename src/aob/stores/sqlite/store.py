@@ -51,9 +51,9 @@ class SqliteStore:
         """See `Store.renew`."""
         await self._leases.renew(lease, ttl)
 
-    async def release(self, lease: Lease) -> None:
+    async def release(self, lease: Lease, clean: bool = True) -> None:
         """See `Store.release`."""
-        await self._leases.release(lease)
+        await self._leases.release(lease, clean)
         self._watch.ring()
 
     async def append(self, batch: Append) -> Appended:

@@ -1,0 +1,78 @@
+"""aob: the execution layer for production AI agents. Workflows are plain Python; every finished step is durable."""
+
+from aob.client.client import Client, connect
+from aob.client.present import use_present
+from aob.client.run import Run
+from aob.client.views import Event, Page, RunSummary, Ticket
+from aob.errors import (
+    ActivityFailed,
+    AlreadyCompensated,
+    AobError,
+    BadInput,
+    BadPayload,
+    BadRunId,
+    BadValue,
+    BudgetExhausted,
+    CheckpointBusy,
+    DuplicateDefinition,
+    HeartbeatTimeout,
+    IoInWorkflow,
+    LeaseLost,
+    NonDeterministic,
+    NonRetryable,
+    NotFinished,
+    NotSupported,
+    NoWorker,
+    QueryNotFound,
+    RunCancelled,
+    RunExists,
+    RunFailed,
+    RunFinished,
+    RunNotFound,
+    RunTerminated,
+    RunTimedOut,
+    StepNotFound,
+    StepTimeout,
+    TicketClosed,
+    TicketNotFound,
+)
+from aob.human.approvals import ApprovalTimeout, Decision, approval
+from aob.kernel.limits import Limits
+from aob.kernel.retry import Retry
+from aob.settings import Settings
+from aob.workflow.attempt import Info
+from aob.workflow.context import (
+    changed,
+    checkpoint,
+    checkpoint_state,
+    emit,
+    heartbeat,
+    info,
+    now,
+    random,
+    side_effect,
+    signal_run,
+    signals,
+    sleep,
+    uuid4,
+    wait_signal,
+    wait_until,
+)
+from aob.workflow.definitions import Activity, ChildHandle, Workflow, activity, workflow
+from aob.workflow.saga import compensate, saga
+from aob.workflow.signals import query, update
+
+__version__ = "0.1.0"
+
+use_present()
+
+__all__ = [
+    "Activity", "ActivityFailed", "AlreadyCompensated", "AobError", "ApprovalTimeout", "BadInput", "BadPayload", "BadRunId",
+    "BadValue", "BudgetExhausted", "CheckpointBusy", "ChildHandle", "Client", "Decision", "DuplicateDefinition", "Event",
+    "HeartbeatTimeout", "Info", "IoInWorkflow", "LeaseLost", "Limits", "NoWorker", "NonDeterministic", "NonRetryable",
+    "NotFinished", "NotSupported", "Page", "QueryNotFound", "Retry", "Run", "RunCancelled", "RunExists", "RunFailed",
+    "RunFinished", "RunNotFound", "RunSummary", "RunTerminated", "RunTimedOut", "Settings", "StepNotFound", "StepTimeout",
+    "Ticket", "TicketClosed", "TicketNotFound", "Workflow", "__version__", "activity", "approval", "changed", "checkpoint",
+    "checkpoint_state", "compensate", "connect", "emit", "heartbeat", "info", "now", "query", "random", "saga", "side_effect",
+    "signal_run", "signals", "sleep", "update", "uuid4", "wait_signal", "wait_until", "workflow",
+]  # fmt: skip

@@ -1,0 +1,69 @@
+"""The one seam to time and sleep. Nothing else in aob reads a clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Handle(Protocol):
+    """A call that was asked for, and may be cancelled."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Wall time for what is recorded, monotonic time for leases and time-outs of this process."""
+
+    def now_us(self) -> int:
+        """Wall-clock time, microseconds since 1970 UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary moment; the same for all processes of one host since its boot; never goes back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; other tasks of the process go on."""
+        ...
+
+    def call_later(self, seconds: float, fn: Callable[[], object]) -> Handle:
+        """Call `fn()` in the running event loop after `seconds`."""
+        ...
+
+
+class SystemClock:
+    """The host's clocks."""
+
+    def now_us(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, fn: Callable[[], object]) -> Handle:
+        return asyncio.get_running_loop().call_later(seconds, fn)
+
+
+def to_datetime(us: int) -> datetime:
+    """Microseconds since 1970 as an aware UTC datetime (exact: no floating point)."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def from_datetime(at: datetime) -> int:
+    """An aware datetime as microseconds since 1970 UTC.
+
+    Raises:
+        ValueError: `at` has no time zone.
+    """
+    if at.tzinfo is None:
+        raise ValueError("a time zone is missing: use datetime(..., tzinfo=UTC)")
+    return (at - _EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,347 @@
+"""Group commit: what all runs of the process produce in a turn goes to the store in one transaction, and only then takes effect.
+
+A record is an event of a run on its way to the store. Its `seq`, time and checksum are set when its group is sent; if the store
+answers that inbox messages came first, they are dealt with and everything is numbered anew behind them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+from aob import telemetry
+from aob.clock import Clock
+from aob.engine.active import ActiveRun
+from aob.engine.payloads import Payloads
+from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull
+from aob.kernel import events as ev
+from aob.stores.chain import chain_after
+from aob.stores.protocol import Store
+from aob.stores.rows import Append, Appended, EventRecord, Lease, Message, RunRow, TicketRow
+
+T = TypeVar("T")
+UNSET: Any = object()
+Record = tuple[ActiveRun, ev.Event, Any]
+_GROUP = 4_000
+_FULL_RETRY = 1.0
+
+
+class Group:
+    """What one commit will hold."""
+
+    __slots__ = (
+        "acks", "after", "atomic", "blobs", "chains", "records", "replies", "seen", "sends", "seqs", "starts", "summaries", "takes",
+        "tickets",
+    )  # fmt: skip
+
+    def __init__(self, atomic: bool = False) -> None:
+        self.atomic = atomic
+        self.records: list[Record] = []
+        self.chains: list[int] = []
+        self.seqs: list[int] = []
+        self.starts: dict[int, ActiveRun] = {}
+        self.summaries: dict[int, ActiveRun] = {}
+        self.seen: list[tuple[ActiveRun, str]] = []
+        self.tickets: list[TicketRow] = []
+        self.sends: list[Message] = []
+        self.blobs: list[tuple[ActiveRun, str, bytes]] = []
+        self.takes: list[int] = []
+        self.replies: list[tuple[str, bytes, int]] = []
+        self.acks: list[asyncio.Future[Any]] = []
+        self.after: list[Callable[[], None]] = []
+
+    def empty(self) -> bool:
+        return not (
+            self.records
+            or self.summaries
+            or self.takes
+            or self.replies
+            or self.tickets
+            or self.sends
+            or self.acks
+            or self.after
+        )
+
+
+class Commits:
+    """The partition's way to its store.
+
+    Args:
+        applied: called for each event after its commit, in order.
+        conflicts: called with a start whose id is taken, and the row that has it.
+        inbox: called with messages that came first; what it adds goes before what waits.
+        stopped: called when this process must write no more (`LeaseLost`, `StoreFailed`, …).
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, payloads: Payloads, *,
+        applied: Callable[[list[Record], list[int]], None],
+        conflicts: Callable[[ActiveRun, RunRow], None],
+        inbox: Callable[[list[Message]], None],
+        stopped: Callable[[AobError], None],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._clock = clock
+        self._payloads = payloads
+        self._applied = applied
+        self._conflicts = conflicts
+        self._inbox = inbox
+        self._stopped = stopped
+        self._groups: deque[Group] = deque()
+        self._open = Group()
+        self._scheduled = False
+        self._sending = False
+        self._loop: asyncio.AbstractEventLoop
+        self.lease: Lease | None = None
+        self.failed: AobError | None = None
+        self.commits = self.events = 0
+
+    def start(self, lease: Lease) -> None:
+        """Take records from now on, under this lease."""
+        self._loop = asyncio.get_running_loop()
+        self.lease = lease
+        self.failed = None
+
+    # --- what goes in -----------------------------------------------------------------------------------------------------
+
+    def add(self, run: ActiveRun, event: ev.Event, value: Any = UNSET) -> None:
+        """Put an event into the next commit; `value` is a step's result as decoded, to spare decoding it again."""
+        group = self._open
+        run.pending += 1
+        group.records.append((run, event, value))
+        if not self._scheduled:
+            self._schedule()
+        elif len(group.records) > _GROUP and type(event) is ev.StepCompleted:
+            self._cut()
+
+    def group(self) -> Group:
+        """The group that is being filled, for what is not an event; it will be sent."""
+        if not self._scheduled:
+            self._schedule()
+        return self._open
+
+    def ack(self) -> asyncio.Future[Any]:
+        """A future that is done when what was added so far is durable."""
+        future = self._loop.create_future()
+        if self.failed is not None:
+            future.set_exception(self.failed)
+            return future
+        self.group().acks.append(future)
+        return future
+
+    def poke(self) -> None:
+        """Commit soon, be it empty: the store says then what waits in the inbox."""
+        if self.failed is None:
+            self.group().after.append(_nothing)
+
+    async def alone(self, work: Callable[[Lease], Awaitable[T]]) -> T:
+        """Do something in the store while no commit is under way."""
+        while self._sending:
+            await self._clock.sleep(0.001)
+        if self.failed is not None or self.lease is None:
+            raise self.failed or LeaseLost("this process does not own the partition")
+        self._sending = True
+        try:
+            return await work(self.lease)
+        finally:
+            self._sending = False
+            self._next()
+
+    def cut(self, atomic: bool) -> Group:
+        """Begin a group of its own; `atomic`: one conflict refuses it whole. End it with another `cut(False)`."""
+        self._cut()
+        self._open.atomic = atomic
+        return self.group()
+
+    def _cut(self) -> None:
+        if not self._open.empty():
+            self._groups.append(self._open)
+            self._open = Group()
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._flush)
+
+    # --- sending ----------------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        if self._sending or self.failed is not None:
+            return
+        self._cut()
+        if not self._groups:
+            self._scheduled = False
+            return
+        group = self._groups.popleft()
+        self._sending = True
+        sending = self._store.append(self._batch(group))
+        try:
+            waiting = sending.send(None)
+        except StopIteration as done:
+            self._sent(group, done.value)
+        except Exception as e:
+            self._not_sent(group, e)
+        else:
+            task = self._loop.create_task(_resume(sending, waiting))
+            task.add_done_callback(lambda t: self._later(group, t))
+
+    def _later(self, group: Group, task: asyncio.Task[Appended]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._sent(group, task.result())
+        elif isinstance(error, Exception):
+            self._not_sent(group, error)
+
+    def _batch(self, group: Group) -> Append:
+        assert self.lease is not None
+        now = self._clock.now_us()
+        rows: list[EventRecord] = []
+        chains = group.chains = []
+        seqs = group.seqs = []
+        append, keep, number = rows.append, chains.append, seqs.append
+        encode, must_seal = ev.encode_event, self._payloads.must_seal
+        blobs: list[tuple[Any, str, bytes]] = [(r.row, digest, blob) for r, digest, blob in group.blobs]
+        for run, event, _ in group.records:
+            at = run.last_at
+            event.at = run.last_at = now if now > at else at
+            data = encode(event)
+            if must_seal(data):
+                stored, found = self._payloads.seal(event)
+                data = encode(stored)
+                blobs += [(run.row, digest, blob) for digest, blob in found]
+            kind = event.KIND
+            keep(run.chain)
+            run.chain = chain = chain_after(run.chain, kind, data)
+            run.seq = seq = run.seq + 1
+            number(seq)
+            append((run.row, seq, kind, event.VERSION, chain, data))
+            if kind == "checkpoint":
+                run.row.checkpoint = seq
+        for run in group.summaries.values():
+            run.row.updated = now
+        return Append(
+            partition=self.lease.partition, epoch=self.lease.epoch, starts=[r.row for r in group.starts.values()],
+            events=rows, summaries=[r.row for r in group.summaries.values()], blobs=blobs, seen=[(r.row, i) for r, i in group.seen],
+            tickets=group.tickets, sends=group.sends, takes=group.takes, replies=group.replies, all_or_nothing=group.atomic,
+        )  # fmt: skip
+
+    def _unnumber(self, group: Group) -> None:
+        for (run, _, _), chain in zip(reversed(group.records), reversed(group.chains), strict=True):
+            run.seq -= 1
+            run.chain = chain
+
+    def _sent(self, group: Group, result: Appended) -> None:
+        self._sending = False
+        if not result.committed:
+            self._unnumber(group)
+            self._again(group, result)
+            return
+        self.commits += 1
+        self.events += len(group.records)
+        records = group.records
+        if result.conflicts:
+            records = self._drop(group, result)
+        for run in group.summaries.values():
+            run.stored_status, run.stored_due = run.row.status, run.row.due
+        self._applied(records, group.seqs)
+        for ack in group.acks:
+            if not ack.done():
+                ack.set_result(None)
+        for fn in group.after:
+            fn()
+        self._next()
+
+    def _again(self, group: Group, result: Appended) -> None:
+        """Nothing was written: messages came first, or an atomic group met a conflict."""
+        if result.conflicts:
+            self._drop(group, result)
+            for ack in group.acks:
+                if not ack.done():
+                    ack.set_result(None)
+            self._next()
+            return
+        self._cut()
+        waiting, self._groups = self._groups, deque()
+        self._inbox(result.inbox)
+        self._cut()
+        self._groups.append(group)
+        self._groups.extend(waiting)
+        self._next()
+
+    def _drop(self, group: Group, result: Appended) -> list[Record]:
+        lost = {id(start): row for start, row in result.conflicts}
+        gone: set[int] = set()
+        for run in group.starts.values():
+            existing = lost.get(id(run.row))
+            if existing is not None:
+                gone.add(id(run))
+                self._conflicts(run, existing)
+        kept = [(r, seq) for r, seq in zip(group.records, group.seqs, strict=True) if id(r[0]) not in gone]
+        group.seqs = [seq for _, seq in kept]
+        return [r for r, _ in kept]
+
+    def _not_sent(self, group: Group, error: Exception) -> None:
+        self._sending = False
+        self._unnumber(group)
+        if isinstance(error, StoreFull):
+            telemetry.tell("store_full")
+            self._groups.appendleft(group)
+            self._clock.call_later(_FULL_RETRY, self._flush)
+            return
+        failure = (
+            error if isinstance(error, AobError) else StoreFailed(f"the store failed: {type(error).__name__}: {error}")
+        )
+        self._groups.appendleft(group)
+        self.stop(failure)
+        if not isinstance(failure, LeaseLost):
+            telemetry.tell("store_failed", error=failure)
+        self._stopped(failure)
+
+    def _next(self) -> None:
+        self._scheduled = False
+        if self._groups or not self._open.empty():
+            self._schedule()
+
+    def stop(self, error: AobError) -> None:
+        """Take no more; whoever waits gets the error."""
+        self.failed = error
+        self._cut()
+        for group in self._groups:
+            for ack in group.acks:
+                if not ack.done():
+                    ack.set_exception(error)
+                    ack.exception()
+            for run in group.starts.values():
+                run.wake()
+        self._groups.clear()
+
+    async def drained(self) -> None:
+        """Wait until nothing is left to send."""
+        while (self._groups or self._sending or not self._open.empty()) and self.failed is None:
+            await self._clock.sleep(0.001)
+
+
+def _nothing() -> None:
+    pass
+
+
+@types.coroutine
+def _resume(coro: Coroutine[Any, Any, Any], waiting: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine whose first step was made outside a task."""
+    while True:
+        try:
+            sent = yield waiting
+        except BaseException as e:
+            try:
+                waiting = coro.throw(e)
+            except StopIteration as done:
+                return done.value
+        else:
+            try:
+                waiting = coro.send(sent)
+            except StopIteration as done:
+                return done.value

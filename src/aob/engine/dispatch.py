@@ -1,0 +1,342 @@
+"""From commands to deeds: steps, retries, children, tickets; and from outcomes back to records."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from aob.clock import Handle
+from aob.engine.active import ActiveRun
+from aob.engine.executor import Attempt
+from aob.engine.ids import idempotency_key, ticket_id
+from aob.errors import AobError, BadPayload, RunFailed, StepTimeout
+from aob.kernel import events as ev
+from aob.kernel.codec import codec_for
+from aob.kernel.failures import Failure, capture
+from aob.kernel.machine import Command
+from aob.kernel.retry import next_due
+from aob.kernel.steps import Abandon, Step
+from aob.stores.rows import TicketRow
+from aob.workflow.definitions import ActivityPlan
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+
+class Ticket(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The input of a ticket step: what a person is asked."""
+
+    title: str
+    data: Raw = Raw(b"null")
+    assignees: list[str] = []
+    deadline: int | None = None
+    schema: Raw | None = None
+
+
+class Dispatch:
+    """Carries out what machines ask for."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    # --- commands -------------------------------------------------------------------------------------------------------
+
+    def carry_out(self, run: ActiveRun) -> None:
+        """Do what the run's machine has put on its command list, in order."""
+        machine = run.machine
+        assert machine is not None
+        commands, machine.commands = machine.commands, []
+        if len(commands) == 1 and type(commands[0]) is Step:
+            if not run.ended:
+                self.step(run, commands[0])
+            return
+        if any(type(c) is ev.Changed for c in commands):
+            commands = self._versions_first(run, commands)
+        for command in commands:
+            self._command(run, command)
+
+    def _versions_first(self, run: ActiveRun, commands: list[Command]) -> list[Command]:
+        """What a new version of the code asks for is done only when it is durable that this run follows it."""
+        records = [c for c in commands if isinstance(c, ev.Event)]
+        others = [c for c in commands if not isinstance(c, ev.Event)]
+        for event in records:
+            self._command(run, event)
+        self._host.commits.group().after.append(lambda: [self._command(run, c) for c in others] and None)
+        return []
+
+    def _command(self, run: ActiveRun, command: Command) -> None:
+        if run.ended:
+            return
+        if type(command) is Step:
+            if not command.done():
+                self.step(run, command)
+        elif type(command) is Abandon:
+            self._abandon(run, command)
+        else:
+            assert isinstance(command, ev.Event)
+            self._host.record(run, command)
+
+    def step(self, run: ActiveRun, step: Step) -> None:
+        """Begin a step, or go on with one that was begun before a restart."""
+        host, machine = self._host, run.machine
+        assert machine is not None
+        if machine.overrides and step.id in machine.overrides:
+            self._answer_override(run, step, machine.overrides[step.id])
+            return
+        if step.kind == "activity":
+            if step.due > host.clock.now_us():
+                self._wait_for_retry(run, step)
+                return
+            if machine.started.fidelity == "full":
+                self._record_start(run, step)
+            run.busy += 1
+            step.live = host.executor.start(run, step, self)
+        else:
+            _KINDS[step.kind](self, run, step)
+
+    def _record_start(self, run: ActiveRun, step: Step) -> None:
+        if not step.scheduled:
+            step.scheduled = 1
+            self._host.record(run, ev.StepScheduled(0, step.id, step.check, "activity", Raw(step.input)))
+        step.started = True
+        self._host.record(run, ev.StepStarted(0, step.id, step.attempt, self._host.process.name))
+
+    def _answer_override(self, run: ActiveRun, step: Step, result: Raw) -> None:
+        try:
+            value = step.decode(result)
+        except BadPayload as e:
+            self._host.record(run, ev.StepFailed(0, step.id, step.check, capture(e)))
+            return
+        self._host.record(run, ev.StepCompleted(0, step.id, step.check, result, 0, by="override"), value)
+
+    def _side_effect(self, run: ActiveRun, step: Step) -> None:
+        try:
+            data, value = codec_for(Any, "aob.side_effect").encode_checked(step.plan())
+        except Exception as e:
+            self._host.record(run, ev.StepFailed(0, step.id, step.check, capture(e)))
+        else:
+            self._host.record(run, ev.StepCompleted(0, step.id, step.check, Raw(data)), value)
+
+    def _child(self, run: ActiveRun, step: Step) -> None:
+        self._host.starts.child(run, step)
+
+    def _signal_run(self, run: ActiveRun, step: Step) -> None:
+        self._host.spawn(self._send_signal(run, step))
+
+    async def _send_signal(self, run: ActiveRun, step: Step) -> None:
+        assert run.machine is not None
+        host = self._host
+        target, name, payload = msgspec.json.decode(step.input, type=tuple[str, str, Raw])
+        key = idempotency_key(run.tenant, run.run_id, run.machine.started.birth, step.id)
+        try:
+            other = await host.residents.get(run.tenant, target)
+            await host.controls.load_seen(other)
+            host.controls.signal(other, name, payload, key)
+        except AobError as e:
+            event: ev.Event = ev.StepFailed(0, step.id, step.check, capture(e))
+        else:
+            event = ev.StepCompleted(0, step.id, step.check, Raw(b"null"))
+        if not run.ended and not step.done():
+            host.record(run, event)
+
+    def _ticket(self, run: ActiveRun, step: Step) -> None:
+        if step.scheduled:
+            return
+        step.scheduled = 1
+        asked = msgspec.json.decode(step.input, type=Ticket)
+        group = self._host.commits.group()
+        self._host.record(
+            run, ev.StepScheduled(0, step.id, step.check, "ticket", Raw(step.input), ticket_id(run.run_id, step.id))
+        )
+        blobs: list[tuple[str, bytes]] = []
+        data = self._host.payloads.seal_bytes(bytes(asked.data), blobs)
+        group.blobs += [(run, digest, blob) for digest, blob in blobs]
+        group.tickets.append(
+            TicketRow(
+                id=ticket_id(run.run_id, step.id), tenant=run.tenant, run_id=run.run_id, workflow=run.row.workflow, step=step.id,
+                title=asked.title, data=data, assignees=asked.assignees, schema=bytes(asked.schema) if asked.schema else None,
+                created=self._host.clock.now_us(), deadline=asked.deadline,
+            )
+        )  # fmt: skip
+
+    # --- stopping -----------------------------------------------------------------------------------------------------------
+
+    def _abandon(self, run: ActiveRun, command: Abandon) -> None:
+        step = command.step
+        live = step.live
+        if step.kind == "activity":
+            if isinstance(live, _Waiting):
+                live.timer.cancel()
+                step.live = None
+                live = None
+            if live is not None:
+                self._host.executor.stop(live)
+            elif command.wait:
+                self._record_cancelled(run, step)
+        elif step.kind == "child":
+            self._host.starts.cancel_child(run, step)
+        elif step.kind == "ticket":
+            self._host.controls.withdraw(run, step)
+
+    def _record_cancelled(self, run: ActiveRun, step: Step) -> None:
+        failure = capture(asyncio.CancelledError())
+        self._host.record(run, ev.StepFailed(0, step.id, step.check, failure, step.attempt))
+
+    def stop_attempts(self, run: ActiveRun) -> None:
+        """Tell every attempt of the run to stop."""
+        if run.machine is None:
+            return
+        for step in list(run.machine.open.values()):
+            if isinstance(step.live, _Waiting):
+                step.live.timer.cancel()
+                step.live = None
+            elif step.live is not None and step.kind == "activity":
+                self._host.executor.stop(step.live)
+
+    def run_ended(self, run: ActiveRun, event: ev.Event) -> None:
+        """The run's end is on its way to the store: stop what it had going, and tell its parent."""
+        self.stop_attempts(run)
+        machine = run.machine
+        if machine is not None:
+            for step in list(machine.open.values()):
+                if step.kind == "child":
+                    self._host.starts.cancel_child(run, step)
+                elif step.kind == "ticket":
+                    self._host.controls.withdraw(run, step)
+        self._host.starts.tell_parent(run, event)
+
+    # --- retries --------------------------------------------------------------------------------------------------------------
+
+    def retry_later(self, run: ActiveRun, event: ev.AttemptFailed) -> None:
+        """A failed attempt is durable: make the next one when it is due."""
+        step = run.machine.open.get(event.step) if run.machine is not None else None
+        if step is not None and step.live is None:
+            self._wait_for_retry(run, step)
+
+    def _wait_for_retry(self, run: ActiveRun, step: Step) -> None:
+        delay = max(step.due - self._host.clock.now_us(), 0) / 1e6
+        step.live = _Waiting(self._host.clock.call_later(delay, lambda: self._retry(run, step)))
+
+    def _retry(self, run: ActiveRun, step: Step) -> None:
+        step.live = None
+        machine = run.machine
+        if machine is None or machine.closing or run.ended or machine.paused or machine.open.get(step.id) is not step:
+            return
+        if self._host.failed is None:
+            self.step(run, step)
+
+    def go_on(self, run: ActiveRun) -> None:
+        """After a pause: begin what was held back."""
+        machine = run.machine
+        if machine is None or run.ended or machine.paused:
+            return
+        for step in list(machine.open.values()):
+            if step.kind == "activity" and step.live is None:
+                self.step(run, step)
+        self._host.fire_timers(run)
+
+    # --- outcomes ---------------------------------------------------------------------------------------------------------------
+
+    def attempt_succeeded(self, attempt: Attempt, data: bytes, value: Any) -> None:
+        """See `Outcomes`."""
+        run, step = attempt.run, attempt.step
+        run.busy -= 1
+        step.live = None
+        host = self._host
+        if run.ended or step.done() or host.failed is not None:
+            self._late(run, step, "completed", Raw(data))
+            return
+        if attempt.stopping:
+            self._late(run, step, "completed", Raw(data))
+            self._record_cancelled(run, step)
+            return
+        took = host.clock.now_us() - (step.first_start or attempt.started_us)
+        event = ev.StepCompleted(0, step.id, step.check, Raw(data), attempt.number, took)
+        if run.row.status == "running" and not run.row.deaths:
+            host.commits.add(run, event, value)
+        else:
+            host.record(run, event, value)
+
+    def attempt_failed(self, attempt: Attempt, error: BaseException) -> None:
+        """See `Outcomes`."""
+        run, step, host = attempt.run, attempt.step, self._host
+        run.busy -= 1
+        step.live = None
+        if run.ended or step.done() or host.failed is not None:
+            self._late(run, step, "failed", None)
+            return
+        if attempt.stopping:
+            self._record_cancelled(run, step)
+            return
+        plan: ActivityPlan = step.plan
+        now = host.clock.now_us()
+        failure = capture(error)
+        first = step.first_start or attempt.started_us
+        due = next_due(plan.retry, failure, error, attempt.number, now, host.process.uniform())
+        if due is not None and plan.total_timeout is not None and due >= first + plan.total_timeout * 1e6:
+            late = StepTimeout(
+                f"activity {plan.name} did not succeed within its total_timeout of {plan.total_timeout:g} s"
+            )
+            late.__cause__ = error
+            failure, due = capture(late), None
+        if due is not None:
+            beat = None if step.heartbeat is None else Raw(codec_for(Any, "heartbeat").encode(step.heartbeat))
+            host.record(run, ev.AttemptFailed(0, step.id, attempt.number, failure, due, first, beat))
+        else:
+            host.record(
+                run, ev.StepFailed(0, step.id, step.check, failure, attempt.number, now - first, Raw(step.input))
+            )
+
+    def attempt_stopped(self, attempt: Attempt) -> None:
+        """See `Outcomes`."""
+        run, step = attempt.run, attempt.step
+        run.busy -= 1
+        step.live = None
+        if self._host.failed is not None or run.ended:
+            return
+        if not step.done():
+            self._record_cancelled(run, step)
+        elif run.busy == 0:
+            self._host.idle(run)
+
+    def attempt_is_long(self, attempt: Attempt) -> None:
+        """See `Outcomes`."""
+        step = attempt.step
+        if not step.started and not attempt.run.ended and not step.done():
+            step.started = True
+            self._host.record(attempt.run, ev.StepStarted(0, step.id, attempt.number, self._host.process.name))
+
+    def _late(self, run: ActiveRun, step: Step, outcome: str, result: Raw | None) -> None:
+        if self._host.failed is None and run.row.key:
+            self._host.record_late(run, ev.Late(0, step.id, outcome, result))
+        if run.busy == 0:
+            self._host.idle(run)
+
+    def child_failure(self, run_id: str, event: ev.Event, reason: str | None) -> Failure:
+        """How a child's end looks to its parent."""
+        failed = capture(
+            RunFailed(f"child run {run_id} ended as {ev.TERMINAL[event.KIND]}: {reason or ''}".rstrip(": "))
+        )
+        if isinstance(event, ev.RunFailed):
+            return msgspec.structs.replace(failed, cause=event.failure)
+        return failed
+
+
+class _Waiting:
+    """A step between two attempts."""
+
+    __slots__ = ("timer",)
+
+    def __init__(self, timer: Handle) -> None:
+        self.timer = timer
+
+
+_KINDS = {
+    "side_effect": Dispatch._side_effect,  # pyright: ignore[reportPrivateUsage]
+    "child": Dispatch._child,  # pyright: ignore[reportPrivateUsage]
+    "signal_run": Dispatch._signal_run,  # pyright: ignore[reportPrivateUsage]
+    "ticket": Dispatch._ticket,  # pyright: ignore[reportPrivateUsage]
+}

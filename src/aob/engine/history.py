@@ -1,0 +1,86 @@
+"""Reading a run's history from the store: as it is, and as a replay wants it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aob.engine.payloads import Payloads
+from aob.kernel import events as ev
+from aob.kernel.machine import carry_of
+from aob.stores.protocol import Store
+from aob.stores.rows import EventRow, RunRow
+
+_PAGE = 2_000
+Numbered = tuple[ev.Event, int]
+
+
+class History:
+    """Events of runs, payloads opened."""
+
+    def __init__(self, store: Store, payloads: Payloads) -> None:
+        self._store = store
+        self._payloads = payloads
+
+    async def read(self, row: RunRow, after: int = 0, until: int | None = None) -> AsyncIterator[Numbered]:
+        """Events with `after < seq <= until`, in order."""
+        while rows := await self._store.events(row.key, after, _PAGE, until):
+            for stored in rows:
+                yield await self._open(stored, row), stored.seq
+            after = rows[-1].seq
+            if len(rows) < _PAGE:
+                return
+
+    async def _open(self, stored: EventRow, row: RunRow) -> ev.Event:
+        event = ev.decode_event(stored.kind, stored.version, stored.data, run_id=row.run_id)
+        return await self._payloads.open(event, stored.data)
+
+    async def tail(self, row: RunRow) -> tuple[int, int, int]:
+        """`seq`, chain and time of the last event; zeros when there is none."""
+        last = await self._store.last_event(row.key)
+        if last is None:
+            return 0, 0, 0
+        return last.seq, last.chain, ev.decode_event(last.kind, last.version, last.data, run_id=row.run_id).at
+
+    async def terminal(self, row: RunRow) -> ev.Event | None:
+        """The event that ended the run, or None while it is open."""
+        last = await self._store.last_event(row.key)
+        if last is None:
+            return None
+        if last.kind in ev.TERMINAL:
+            return await self._open(last, row)
+        found = None
+        async for event, _ in self.read(row):  # late facts may follow the end
+            if event.KIND in ev.TERMINAL:
+                found = event
+            elif isinstance(event, ev.RunReopened):
+                found = None
+        return found
+
+    async def for_replay(self, row: RunRow, until: int | None = None) -> tuple[list[Numbered], tuple[int, int, int]]:
+        """What a replay applies: from the last checkpoint, without what `retry` set aside.
+
+        With a checkpoint: run_started, the checkpoint, then every event that it does not contain.
+
+        Returns:
+            The events, and `seq`, chain and time of the last one.
+        """
+        tail = await self.tail(row)
+        if row.checkpoint and (until is None or until >= row.checkpoint):
+            first = [e async for e in self.read(row, 0, 1)]
+            checkpoint = [e async for e in self.read(row, row.checkpoint - 1, row.checkpoint)]
+            assert isinstance(checkpoint[0][0], ev.Checkpoint)
+            applied = carry_of(checkpoint[0][0]).applied
+            rest = [e async for e in self.read(row, applied, until) if e[1] != row.checkpoint]
+            return [*first, *checkpoint, *kept(rest)], tail
+        return kept([e async for e in self.read(row, 0, until)]), tail
+
+
+def kept(events: list[Numbered]) -> list[Numbered]:
+    """Events without those that a `retry` set aside."""
+    out: list[Numbered] = []
+    for event, seq in events:
+        if isinstance(event, ev.RunReopened):
+            while out and out[-1][1] > event.keep:
+                out.pop()
+        out.append((event, seq))
+    return out

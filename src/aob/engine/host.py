@@ -1,0 +1,265 @@
+"""The owner of a partition: every chore of the engine meets here, each in its own file.
+
+append <- commits <- records <- attempts, timers, messages, commands
+   |                                         ^
+   +-> applied -> machine.apply -> dispatch -+
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aob import telemetry
+from aob.clock import Clock
+from aob.engine.active import ActiveRun
+from aob.engine.commits import UNSET, Commits, Record
+from aob.engine.controls import Controls
+from aob.engine.dispatch import Dispatch
+from aob.engine.executor import Executor
+from aob.engine.inbox import Inbox
+from aob.engine.payloads import PayloadCodec, Payloads
+from aob.engine.residents import Residents
+from aob.engine.starts import Starts
+from aob.engine.wakeups import Wakeups
+from aob.errors import AobError, LeaseLost
+from aob.kernel import events as ev
+from aob.kernel.machine import Program
+from aob.kernel.states import AFTER_EVENT, TERMINAL_STATES
+from aob.process import Process
+from aob.settings import Settings
+from aob.stores.protocol import Store
+from aob.stores.rows import Lease, RunRow
+
+
+class Host:
+    """Owns one partition.
+
+    Args:
+        programs: the workflows that are served here, by name.
+        executor: runs activities.
+        stopped: called once, when the lease is lost or the store failed.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, process: Process, settings: Settings, executor: Executor, *,
+        programs: dict[str, Program], codec: PayloadCodec | None = None,
+        stopped: Callable[[AobError], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.store = store
+        self.clock = clock
+        self.process = process
+        self.settings = settings
+        self.programs = programs
+        self.executor = executor
+        self.payloads = Payloads(store, codec, settings.blob_over)
+        self.failed: AobError | None = None
+        self._on_stopped = stopped
+        self.commits = Commits(
+            store, clock, self.payloads,
+            applied=self._applied, conflicts=self._conflict, inbox=lambda m: self.inbox.take(m), stopped=self._stopped,
+        )  # fmt: skip
+        self.wakeups = Wakeups(clock, self._due)
+        self.residents = Residents(self)
+        self.dispatch = Dispatch(self)
+        self.starts = Starts(self)
+        self.controls = Controls(self)
+        self.inbox = Inbox(self)
+        self._dirty: dict[int, ActiveRun] = {}
+        self._dirty_timer: Any = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # --- life -----------------------------------------------------------------------------------------------------------
+
+    async def start(self, lease: Lease) -> None:
+        """Take the partition over: recover open runs, then go on."""
+        telemetry.tell("lease_taken", partition=lease.partition, epoch=lease.epoch)
+        self.commits.start(lease)
+        await self.residents.recover(lease)
+        self.commits.poke()
+        self.spawn(self.inbox.watch())
+        self.spawn(self._renew(lease))
+
+    async def stop(self) -> None:
+        """Hand over: nothing new is started, what is in flight has been waited for by the executor."""
+        self.wakeups.stop()
+        if self.failed is None:
+            self._write_dirty()
+            await self.commits.drained()
+        self.failed = self.failed or LeaseLost("this worker has stopped")
+        self.commits.stop(self.failed)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        lease = self.commits.lease
+        if lease is not None:
+            await self.store.release(lease)
+        self.residents.clear()
+
+    def spawn(self, coro: Any) -> asyncio.Task[Any]:
+        """A task of the host; it ends with it."""
+        task = asyncio.get_running_loop().create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _renew(self, lease: Lease) -> None:
+        while True:
+            await self.clock.sleep(self.settings.lease_ttl / 3)
+            try:
+                await self.store.renew(lease, self.settings.lease_ttl)
+            except AobError as e:
+                self.commits.stop(e)
+                self._stopped(e)
+                return
+            self.residents.evict_idle()
+
+    def _stopped(self, error: AobError) -> None:
+        if self.failed is not None:
+            return
+        self.failed = error
+        if isinstance(error, LeaseLost) and self.commits.lease is not None:
+            telemetry.tell("lease_lost", partition=self.commits.lease.partition, epoch=self.commits.lease.epoch)
+        self.wakeups.stop()
+        for run in self.residents.all():
+            self.dispatch.stop_attempts(run)
+            run.wake()
+        self._on_stopped(error)
+
+    # --- records ----------------------------------------------------------------------------------------------------------
+
+    def record(self, run: ActiveRun, event: ev.Event, value: Any = UNSET) -> None:
+        """Put an event of a run into the next commit, with what it changes of the run's summary."""
+        row = run.row
+        status = AFTER_EVENT.get(event.KIND)
+        if status is not None:
+            self._status_event(run, event, status)
+        elif row.status == "waiting" or row.deaths:
+            row.status, row.due, row.deaths = "running" if row.status == "waiting" else row.status, None, 0
+            self.commits.group().summaries[id(run)] = run
+        self.commits.add(run, event, value)
+        if status in TERMINAL_STATES:
+            self.dispatch.run_ended(run, event)
+
+    def record_late(self, run: ActiveRun, event: ev.Late) -> None:
+        """Note a fact that changes nothing; the run's summary stays as it is."""
+        self.commits.add(run, event)
+
+    def _status_event(self, run: ActiveRun, event: ev.Event, status: str) -> None:
+        row = run.row
+        row.status, row.due, row.deaths = status, None, 0
+        if status in TERMINAL_STATES:
+            run.ended = True
+            row.ended = max(self.clock.now_us(), run.last_at)
+            row.reason = reason_of(event)
+        elif isinstance(event, ev.RunReopened):
+            run.ended, run.terminal, row.ended, row.reason = False, None, None, None
+        if run.row.key:
+            self.commits.group().summaries[id(run)] = run
+
+    def _applied(self, records: list[Record], seqs: list[int]) -> None:
+        for (run, event, value), seq in zip(records, seqs, strict=True):
+            run.pending -= 1
+            machine = run.machine
+            if machine is None:
+                self.after(run, event)
+                continue
+            if value is UNSET:
+                machine.apply(event, seq)
+            else:
+                machine.apply(event, seq, value)
+            if machine.commands:
+                self.dispatch.carry_out(run)
+            if type(event) is not ev.StepCompleted:
+                self.after(run, event)
+            if run.waiters is not None:
+                run.wake()
+            due = machine.next_due()
+            if due != run.armed:
+                run.armed = due
+                self.wakeups.set(run.row.key, due)
+            if run.busy == 0:
+                self.idle(run)
+
+    def after(self, run: ActiveRun, event: ev.Event) -> None:
+        """What an event means to the host, once it is committed."""
+        if isinstance(event, ev.RunStarted):
+            self.residents.admit(run)
+        elif isinstance(event, ev.AttemptFailed):
+            self.dispatch.retry_later(run, event)
+        elif isinstance(event, ev.Resumed | ev.CancelRequested):
+            self.dispatch.go_on(run)
+        elif isinstance(event, ev.UpdateCompleted):
+            self.controls.update_completed(run, event)
+        elif event.KIND in ev.TERMINAL:
+            run.terminal = event
+            self.residents.retire(run)
+        run.wake()
+
+    # --- waiting runs ---------------------------------------------------------------------------------------------------------
+
+    def idle(self, run: ActiveRun) -> None:
+        """No attempt of the run is in flight: if it only waits, its summary says so soon, and it may leave memory."""
+        if run.ended:
+            return
+        machine = run.machine
+        if machine is not None and (machine.mismatch is not None) != run.parked:
+            self.residents.park_or_unpark(run)
+        if not run.parked and (machine is None or machine.waiting()):
+            run.idle_since = self.clock.monotonic()
+            self._dirty[id(run)] = run
+            if self._dirty_timer is None:
+                self._dirty_timer = self.clock.call_later(0.05, self._write_dirty)
+
+    def _write_dirty(self) -> None:
+        self._dirty_timer = None
+        dirty, self._dirty = self._dirty, {}
+        if self.failed is not None:
+            return
+        for run in dirty.values():
+            if run.ended or run.busy or run.row.key == 0 or run.row.status not in ("running", "waiting"):
+                continue
+            if run.machine is None or run.machine.waiting():
+                due = run.machine.next_due() if run.machine is not None else None
+                if run.row.status != "waiting" or run.row.due != due:
+                    run.row.status, run.row.due = "waiting", due
+                    self.commits.group().summaries[id(run)] = run
+
+    def _due(self, keys: list[int]) -> None:
+        for key in keys:
+            run = self.residents.by_key.get(key)
+            if run is None:
+                self.spawn(self.residents.load_key(key))
+            else:
+                self.fire_timers(run)
+
+    def fire_timers(self, run: ActiveRun) -> None:
+        """Record the timers of this run that are due."""
+        machine = run.machine
+        run.armed = None
+        if machine is None or run.ended or machine.mismatch is not None:
+            return
+        now = max(self.clock.now_us(), run.last_at)
+        for timer in machine.take_due(now):
+            if not machine.paused or timer.id.startswith("deadline#"):
+                self.record(run, ev.TimerFired(0, timer.id, timer.due))
+        due = machine.next_due()
+        if due is not None:
+            run.armed = due
+            self.wakeups.set(run.key, due)
+
+    def _conflict(self, run: ActiveRun, existing: RunRow) -> None:
+        self.starts.conflict(run, existing)
+
+
+def reason_of(event: ev.Event) -> str | None:
+    """One line for lists on why a run ended as it did."""
+    if isinstance(event, ev.RunFailed):
+        return f"{event.failure.type.rpartition(':')[2]}: {event.failure.message}"[:500]
+    if isinstance(event, ev.RunCancelled | ev.RunTerminated):
+        return event.reason[:500]
+    if isinstance(event, ev.RunTimedOut):
+        return f"passed its {event.limit}"
+    return None

@@ -1,0 +1,196 @@
+"""Messages from other processes: taken before this process's own records, turned into events, answered where an answer waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from aob.engine.controls import Decision, ForkRequest
+from aob.engine.starts import StartRequest
+from aob.errors import OperatorError, RunFinished
+from aob.kernel.failures import Failure, capture
+from aob.stores.rows import Message
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+_SAFETY_POLL = 1.0
+_REPLY_KEPT_US = 600 * 1_000_000
+
+
+class Signal(msgspec.Struct):
+    """Body of a `signal` message."""
+
+    name: str
+    payload: Raw
+    id: str | None = None
+
+
+class Reason(msgspec.Struct):
+    """Body of a `cancel`, `terminate`, `pause` message."""
+
+    reason: str = ""
+
+
+class Call(msgspec.Struct):
+    """Body of a `query` or `update` message; `payload` is [args, kwargs]."""
+
+    name: str
+    payload: Raw
+    id: str | None = None
+
+
+class Decide(msgspec.Struct):
+    """Body of a `decide` message."""
+
+    ticket: str
+    decision: Decision
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """What the owner answers."""
+
+    result: Raw | None = None
+    failure: Failure | None = None
+
+
+class Inbox:
+    """The owner's side of the inbox."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def watch(self) -> None:
+        """Look into the inbox whenever another process may have written."""
+        host = self._host
+        while host.failed is None:
+            await host.store.wait_changed(_SAFETY_POLL)
+            host.commits.poke()
+
+    def take(self, messages: list[Message]) -> None:
+        """Deal with messages, oldest first, one sender's in their order. Those that need a run that is not in memory go on when it is."""
+        queues: dict[tuple[str, str], list[Message]] = {}
+        for message in messages:
+            queues.setdefault((message.tenant, message.run_id), []).append(message)
+        for name, queue in queues.items():
+            run = self._host.residents.by_id.get(name)
+            while queue and run is not None and queue[0].kind == "signal" and self._signal_now(queue[0]):
+                queue.pop(0)
+            if queue:
+                self._host.spawn(self._deal(queue))
+
+    def _signal_now(self, message: Message) -> bool:
+        host = self._host
+        run = host.residents.by_id[message.tenant, message.run_id]
+        if b'"$aob"' in message.body:
+            return False
+        body = msgspec.json.decode(message.body, type=Signal)
+        if run.ended or (body.id is not None and run.seen is None):
+            return False
+        host.controls.record_signal(run, body.name, body.payload, body.id)
+        host.commits.group().takes.append(message.id)
+        return True
+
+    async def _deal(self, messages: list[Message]) -> None:
+        for message in messages:
+            await self._one(message)
+
+    async def _one(self, message: Message) -> None:
+        """Carry out a message; what it records and the deletion of the message go into one commit."""
+        host = self._host
+        reply = Reply()
+        try:
+            if message.expires is not None and message.expires < host.clock.now_us():
+                raise RunFinished("nobody waits for this answer any more", run_id=message.run_id)
+            result = await _KINDS[message.kind](self, message)
+            reply.result = Raw(result or b"null")
+        except asyncio.CancelledError:
+            raise
+        except OperatorError:
+            if host.failed is not None:
+                return  # the next owner deals with it
+            raise
+        except Exception as e:
+            reply.failure = capture(e)
+        group = host.commits.group()
+        group.takes.append(message.id)
+        if message.reply is not None:
+            group.replies.append((message.reply, msgspec.json.encode(reply), host.clock.now_us() + _REPLY_KEPT_US))
+
+    # --- one kind each -------------------------------------------------------------------------------------------------------
+
+    async def _start(self, message: Message) -> None:
+        host = self._host
+        request = msgspec.json.decode(message.body, type=StartRequest)
+        request.input = Raw(await host.payloads.open_bytes(bytes(request.input)))
+        row = await host.store.get_run(message.tenant, message.run_id)
+        if row is not None and row.status == "pending" and (message.tenant, message.run_id) not in host.residents.by_id:
+            run = host.starts.begin_pending(row, request)
+            host.residents.admit(run)
+
+    async def _signal(self, message: Message) -> None:
+        host = self._host
+        body = msgspec.json.decode(message.body, type=Signal)
+        run = await host.residents.get(message.tenant, message.run_id)
+        await host.controls.load_seen(run)
+        payload = Raw(await host.payloads.open_bytes(bytes(body.payload)))
+        host.controls.signal(run, body.name, payload, body.id)
+
+    async def _cancel(self, message: Message) -> None:
+        await self._host.controls.cancel(message.tenant, message.run_id, _reason(message))
+
+    async def _terminate(self, message: Message) -> None:
+        await self._host.controls.terminate(message.tenant, message.run_id, _reason(message))
+
+    async def _pause(self, message: Message) -> None:
+        await self._host.controls.pause(message.tenant, message.run_id, _reason(message))
+
+    async def _resume(self, message: Message) -> None:
+        await self._host.controls.resume(message.tenant, message.run_id)
+
+    async def _retry(self, message: Message) -> None:
+        await self._host.controls.retry(message.tenant, message.run_id)
+
+    async def _fork(self, message: Message) -> bytes:
+        request = msgspec.json.decode(message.body, type=ForkRequest)
+        return msgspec.json.encode(await self._host.controls.fork(message.tenant, message.run_id, request))
+
+    async def _query(self, message: Message) -> bytes:
+        call = msgspec.json.decode(message.body, type=Call)
+        return await self._host.controls.query(message.tenant, message.run_id, call.name, call.payload)
+
+    async def _update(self, message: Message) -> bytes:
+        call = msgspec.json.decode(message.body, type=Call)
+        answer = await self._host.controls.update(message.tenant, message.run_id, call.name, call.payload, call.id)
+        return msgspec.json.encode(answer)
+
+    async def _decide(self, message: Message) -> bytes:
+        body = msgspec.json.decode(message.body, type=Decide)
+        return msgspec.json.encode(await self._host.controls.decide(message.tenant, body.ticket, body.decision))
+
+    async def _delete(self, message: Message) -> None:
+        await self._host.controls.delete(message.tenant, message.run_id)
+
+
+def _reason(message: Message) -> str:
+    return msgspec.json.decode(message.body, type=Reason).reason
+
+
+_KINDS: dict[str, Callable[[Inbox, Message], Awaitable[bytes | None]]] = {
+    "start": Inbox._start,  # pyright: ignore[reportPrivateUsage]
+    "signal": Inbox._signal,  # pyright: ignore[reportPrivateUsage]
+    "cancel": Inbox._cancel,  # pyright: ignore[reportPrivateUsage]
+    "terminate": Inbox._terminate,  # pyright: ignore[reportPrivateUsage]
+    "pause": Inbox._pause,  # pyright: ignore[reportPrivateUsage]
+    "resume": Inbox._resume,  # pyright: ignore[reportPrivateUsage]
+    "retry": Inbox._retry,  # pyright: ignore[reportPrivateUsage]
+    "fork": Inbox._fork,  # pyright: ignore[reportPrivateUsage]
+    "query": Inbox._query,  # pyright: ignore[reportPrivateUsage]
+    "update": Inbox._update,  # pyright: ignore[reportPrivateUsage]
+    "decide": Inbox._decide,  # pyright: ignore[reportPrivateUsage]
+    "delete": Inbox._delete,  # pyright: ignore[reportPrivateUsage]
+}

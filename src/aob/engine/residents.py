@@ -1,0 +1,280 @@
+"""Which runs are in memory: loaded when something concerns them, replayed, parked when the code does not fit, evicted when
+they only wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aob import telemetry
+from aob.engine.active import ActiveRun
+from aob.engine.history import History
+from aob.errors import AobError, RunNotFound
+from aob.kernel import events as ev
+from aob.kernel.machine import Machine
+from aob.kernel.states import TERMINAL_STATES
+from aob.stores.rows import Lease, RunRow
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+_PAGE = 1_000
+_CHUNK = 500
+
+
+class Residents:
+    """The partition's runs that are in memory, and the way in and out."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.by_key: dict[int, ActiveRun] = {}
+        self.by_id: dict[tuple[str, str], ActiveRun] = {}
+        self.history = History(host.store, host.payloads)
+        self._loading: dict[tuple[str, str], asyncio.Future[ActiveRun]] = {}
+        self._absent: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
+
+    def all(self) -> list[ActiveRun]:
+        """Every run in memory."""
+        return list(self.by_id.values())
+
+    # --- in ---------------------------------------------------------------------------------------------------------------
+
+    def admit(self, run: ActiveRun) -> None:
+        """A run begins."""
+        if run.row.key:
+            self.by_key[run.row.key] = run
+            self.by_id[run.tenant, run.run_id] = run
+            if self._absent:
+                self._take_waiters(run)
+            if len(self.by_key) > 1.25 * self._host.settings.resident_runs:
+                self._evict(0)
+
+    def next_commit(self, tenant: str, run_id: str) -> asyncio.Future[None]:
+        """A future that is done after the run's next commit, be it in memory or not."""
+        run = self.by_id.get((tenant, run_id))
+        if run is not None:
+            return run.next_commit()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._absent.setdefault((tenant, run_id), []).append(future)
+        return future
+
+    def _take_waiters(self, run: ActiveRun) -> None:
+        waiters = self._absent.pop((run.tenant, run.run_id), None)
+        if waiters:
+            run.waiters = [*(run.waiters or ()), *waiters]
+
+    async def get(self, tenant: str, run_id: str) -> ActiveRun:
+        """The run, loaded if it is not in memory. One that has ended is loaded without its code.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        run = self.by_id.get((tenant, run_id))
+        if run is not None:
+            return run
+        loading = self._loading.get((tenant, run_id))
+        if loading is None:
+            row = await self._host.store.get_run(tenant, run_id)
+            if row is None:
+                raise RunNotFound(f"no run {run_id!r} of tenant {tenant!r}", run_id=run_id)
+            return await self.load(row)
+        return await asyncio.shield(loading)
+
+    async def quietly_get(self, tenant: str, run_id: str) -> None:
+        """Load a run if it exists; its replay does the rest."""
+        try:
+            await self.get(tenant, run_id)
+        except AobError:
+            return
+
+    async def load(self, row: RunRow) -> ActiveRun:
+        """Bring a run into memory, once however many ask."""
+        name = (row.tenant, row.run_id)
+        present = self.by_id.get(name)
+        if present is not None:
+            return present
+        if name in self._loading:
+            return await asyncio.shield(self._loading[name])
+        future: asyncio.Future[ActiveRun] = asyncio.get_running_loop().create_future()
+        self._loading[name] = future
+        try:
+            run = await self._load(row)
+        except BaseException as e:
+            future.set_exception(e)
+            future.exception()
+            raise
+        finally:
+            del self._loading[name]
+        future.set_result(run)
+        return run
+
+    async def load_key(self, key: int) -> None:
+        """Bring in the run with this key, if it is open."""
+        rows = await self._host.store.open_runs(0, key - 1, 1)
+        if rows and rows[0].key == key:
+            await self.load(rows[0])
+
+    async def _load(self, row: RunRow) -> ActiveRun:
+        host = self._host
+        run = ActiveRun(row, None)
+        program = host.programs.get(row.workflow)
+        if row.status in TERMINAL_STATES or row.status == "pending" or program is None:
+            run.seq, run.chain, run.last_at = await self.history.tail(row)
+            if row.status not in TERMINAL_STATES:
+                self._admit_loaded(run)
+            return run
+        machine = Machine(program)
+        run.machine = machine
+        run.seq, run.chain, run.last_at = await self.replay(machine, row)
+        run.parked = row.status == "parked"
+        self._admit_loaded(run)
+        if machine.mismatch is not None or run.parked:
+            self.park_or_unpark(run)
+        if machine.mismatch is None:
+            machine.go_live()
+            host.dispatch.carry_out(run)
+            host.fire_timers(run)
+            if run.busy == 0:
+                host.idle(run)
+        return run
+
+    def _admit_loaded(self, run: ActiveRun) -> None:
+        self.by_key[run.row.key] = run
+        self.by_id[run.tenant, run.run_id] = run
+        self._take_waiters(run)
+
+    async def replay(self, machine: Machine, row: RunRow) -> tuple[int, int, int]:
+        """Apply a run's recorded events to a new machine; `go_live` is left to the caller.
+
+        Returns:
+            `seq`, chain and time of the last event.
+        """
+        events, tail = await self.history.for_replay(row)
+        machine.begin_replay(e for e, _ in events)
+        first, checkpoint = events[0][0], events[1] if len(events) > 1 else None
+        if row.checkpoint and checkpoint is not None and isinstance(checkpoint[0], ev.Checkpoint):
+            assert isinstance(first, ev.RunStarted)
+            machine.restore(first, checkpoint[0], checkpoint[1])
+            events = events[2:]
+        for start in range(0, len(events), _CHUNK):
+            for event, seq in events[start : start + _CHUNK]:
+                machine.apply(event, seq)
+            await asyncio.sleep(0)
+        return tail
+
+    async def terminal_event(self, row: RunRow) -> ev.Event | None:
+        """How an ended run ended."""
+        return await self.history.terminal(row)
+
+    # --- recovery ------------------------------------------------------------------------------------------------------------
+
+    async def recover(self, lease: Lease) -> None:
+        """On taking the partition: runs that were at work are replayed now, waiting ones when their time comes."""
+        host = self._host
+        began, count, after = host.clock.monotonic(), 0, 0
+        while rows := await host.store.open_runs(lease.partition, after, _PAGE):
+            after = rows[-1].key
+            for row in rows:
+                count += 1
+                if row.status == "waiting":
+                    if row.due is not None:
+                        host.wakeups.set(row.key, row.due)
+                elif row.status != "pending":
+                    await self._recover_run(row, lease)
+        if count:
+            telemetry.tell("recovered", runs=count, seconds=round(host.clock.monotonic() - began, 3))
+
+    async def _recover_run(self, row: RunRow, lease: Lease) -> None:
+        host = self._host
+        if row.status == "parked" and (row.reason or "").startswith("poison"):
+            return
+        if row.status == "running" and not lease.clean and row.workflow in host.programs:
+            row.deaths += 1
+            if row.deaths >= host.settings.max_deaths:
+                row.status = "parked"
+                row.reason = (
+                    f"poison: its worker died {row.deaths} times with this run at work and no progress between; "
+                    "mend the activity and call retry or resume"
+                )
+                telemetry.tell("run_parked", run_id=row.run_id, code="poison", reason=row.reason)
+            run = ActiveRun(row, None)
+            host.commits.group().summaries[id(run)] = run
+            if row.status == "parked":
+                return
+        try:
+            await self.load(row)
+        except AobError as e:
+            self._park_row(row, e)
+
+    def _park_row(self, row: RunRow, error: AobError) -> None:
+        telemetry.tell("run_parked", run_id=row.run_id, code=error.code, reason=str(error))
+        row.status, row.reason = "parked", f"{error.code}: {error}"[:4000]
+        run = ActiveRun(row, None)
+        self._host.commits.group().summaries[id(run)] = run
+
+    # --- parked ---------------------------------------------------------------------------------------------------------------
+
+    def park_or_unpark(self, run: ActiveRun) -> None:
+        """Make the summary say what is true: the code fits, or it does not."""
+        machine, row = run.machine, run.row
+        assert machine is not None
+        mismatch = machine.mismatch
+        run.parked = mismatch is not None
+        if mismatch is not None:
+            row.status, row.reason = "parked", f"{mismatch.code}: {mismatch.message}\n{mismatch.diff}"[:4000]
+            telemetry.tell("run_parked", run_id=run.run_id, code=mismatch.code, reason=mismatch.message)
+        else:
+            row.status, row.reason = ("paused" if machine.paused else "running"), None
+        self._host.commits.group().summaries[id(run)] = run
+
+    # --- out --------------------------------------------------------------------------------------------------------------------
+
+    def retire(self, run: ActiveRun) -> None:
+        """The run has ended and its end is durable."""
+        self.by_key.pop(run.row.key, None)
+        if self.by_id.get((run.tenant, run.run_id)) is run:
+            del self.by_id[run.tenant, run.run_id]
+        self._host.wakeups.set(run.row.key, None)
+        if run.machine is not None:
+            run.machine.close()
+
+    def evict_idle(self) -> None:
+        """Let runs leave memory that have waited for a while."""
+        self._evict(self._host.settings.evict_after)
+
+    def _evict(self, idle_for: float) -> None:
+        latest = self._host.clock.monotonic() - idle_for
+        for run in list(self.by_key.values()):
+            if self._may_leave(run) and run.idle_since <= latest:
+                self.evict(run)
+
+    def _may_leave(self, run: ActiveRun) -> bool:
+        return (
+            run.busy == 0 and run.pending == 0 and not run.ended and run.stored_status == "waiting" and run.row.status == "waiting"
+            and run.machine is not None and run.machine.waiting() and run.machine.mismatch is None
+        )  # fmt: skip
+
+    def evict(self, run: ActiveRun) -> None:
+        """Drop a waiting run from memory; its event brings it back."""
+        self.by_key.pop(run.row.key, None)
+        self.by_id.pop((run.tenant, run.run_id), None)
+        run.gone = True
+        if run.waiters:
+            self._absent.setdefault((run.tenant, run.run_id), []).extend(run.waiters)
+        if run.machine is not None:
+            run.machine.close()
+
+    def clear(self) -> None:
+        """Drop everything."""
+        for run in self.all():
+            run.gone = True
+            run.wake()
+            if run.machine is not None:
+                run.machine.close()
+        for waiters in self._absent.values():
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+        self._absent.clear()
+        self.by_key.clear()
+        self.by_id.clear()

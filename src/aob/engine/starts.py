@@ -1,0 +1,330 @@
+"""Starting runs: by callers of this process, by messages, and as children of other runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from aob.engine.active import ActiveRun
+from aob.engine.ids import check_run_id, child_run_id, input_digest
+from aob.errors import AobError, RunExists
+from aob.kernel import events as ev, flags
+from aob.kernel.failures import Failure, capture
+from aob.kernel.limits import tighter
+from aob.kernel.machine import Machine, Program
+from aob.kernel.states import TERMINAL_STATES
+from aob.kernel.steps import Step
+from aob.stores.rows import RunRow
+from aob.workflow.definitions import ChildPlan, Workflow
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+
+class StartRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Everything about a start; also the body of a `start` message.
+
+    Args:
+        timeout: seconds; None: the workflow's own.
+        start_at: microseconds since 1970, or None: now.
+        signal: (name, payload, id) delivered with the start.
+    """
+
+    workflow: str
+    input: Raw
+    run_id: str
+    tenant: str
+    attributes: dict[str, str] = {}
+    timeout: float | None = None
+    limits: dict[str, float] = {}
+    start_at: int | None = None
+    fidelity: str = "fast"
+    signal: tuple[str, Raw, str | None] | None = None
+    overrides: dict[str, Raw] = {}
+    forked_from: str | None = None
+
+
+def row_of(request: StartRequest, now_us: int, status: str) -> RunRow:
+    """The summary of a run that begins."""
+    return RunRow(
+        tenant=request.tenant, run_id=request.run_id, workflow=request.workflow, status=status, created=now_us, updated=now_us,
+        input_hash=input_digest(request.workflow, bytes(request.input)), attributes=request.attributes,
+    )  # fmt: skip
+
+
+def same_start(existing: RunRow, request: RunRow) -> bool:
+    """Whether a start means the run that exists."""
+    return existing.workflow == request.workflow and existing.input_hash == request.input_hash
+
+
+def exists_error(existing: RunRow) -> RunExists:
+    """Why the id cannot be used."""
+    return RunExists(
+        f"a run {existing.run_id!r} exists with another workflow or input ({existing.workflow}, {existing.status}): "
+        "choose another run_id, or start it with the same workflow and input to get that run",
+        run_id=existing.run_id,
+    )
+
+
+class Starts:
+    """Makes runs."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._met: dict[int, RunRow] = {}
+
+    # --- by callers ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, request: StartRequest) -> ActiveRun:
+        """Put a start into the next commit. After it, `outcome` tells whether the run is new."""
+        host = self._host
+        run = ActiveRun(row_of(request, host.clock.now_us(), "running"), self._machine(request.workflow))
+        self._record_start(run, request)
+        host.commits.group().starts[id(run)] = run
+        return run
+
+    async def start(self, request: StartRequest) -> ActiveRun | RunRow:
+        """Start a run; durable when it returns. The row of the run that has the id already, if there is one.
+
+        Raises:
+            RunExists: it has another workflow or input.
+        """
+        run = self.begin(request)
+        await self._host.commits.ack()
+        existing = self._met.pop(id(run), None)
+        if existing is None:
+            return run
+        if not same_start(existing, run.row):
+            raise exists_error(existing)
+        if request.signal is not None:
+            name, payload, signal_id = request.signal
+            await self._host.controls.signal_run(request.tenant, request.run_id, name, payload, signal_id)
+        return existing
+
+    async def start_many(self, requests: list[StartRequest]) -> list[RunRow]:
+        """Start up to 1,000 runs in one commit, all or none; those that exist with the same input are taken as they are.
+
+        Raises:
+            RunExists: some ids are taken by other runs; their names are in the message, nothing was started.
+        """
+        host = self._host
+        skip: dict[str, RunRow] = {}
+        while True:
+            group = host.commits.cut(atomic=True)
+            runs = [self.begin(r) for r in requests if r.run_id not in skip]
+            done = host.commits.ack()
+            host.commits.cut(atomic=False)
+            assert group is not None
+            await done
+            met = {run.run_id: (run, row) for run in runs if (row := self._met.pop(id(run), None)) is not None}
+            if not met:
+                rows = {run.run_id: run.row for run in runs}
+                return [skip.get(r.run_id) or rows[r.run_id] for r in requests]
+            others = [row for run, row in met.values() if not same_start(row, run.row)]
+            if others:
+                names = ", ".join(r.run_id for r in others[:20]) + (" …" if len(others) > 20 else "")
+                raise RunExists(
+                    f"{len(others)} of these runs exist with another workflow or input: {names}; nothing was started"
+                )
+            skip |= {name: row for name, (_, row) in met.items()}
+
+    def conflict(self, run: ActiveRun, existing: RunRow) -> None:
+        """A start met a run that has its id."""
+        run.ended = True
+        self._met[id(run)] = existing
+        waiting = run.machine.started if run.machine is not None and run.machine.seq else None
+        if waiting is not None or run.row.parent is not None:
+            self._host.spawn(self._child_exists(run, existing))
+        run.wake()
+
+    def met(self, run: ActiveRun) -> RunRow | None:
+        """The run that a start met, if it met one."""
+        return self._met.pop(id(run), None)
+
+    async def again(self, started: ev.RunStarted, run_id: str, input: Raw, overrides: dict[str, Raw]) -> None:
+        """A fork with another input: a new run of the same workflow, whose overridden steps are answered when called."""
+        timeout = (started.deadline - started.at) / 1e6 if started.deadline is not None else None
+        await self.start(
+            StartRequest(
+                workflow=started.workflow, input=input, run_id=run_id, tenant=started.tenant, attributes=started.attributes,
+                timeout=timeout, limits=started.limits, fidelity=started.fidelity, overrides=overrides,
+                forked_from=started.run_id,
+            )
+        )  # fmt: skip
+
+    # --- by messages ----------------------------------------------------------------------------------------------------------
+
+    def begin_pending(self, row: RunRow, request: StartRequest) -> ActiveRun:
+        """Start a run whose row another process has put into the store."""
+        row.status = "running"
+        run = ActiveRun(row, self._machine(request.workflow))
+        self._record_start(run, request)
+        self._host.commits.group().summaries[id(run)] = run
+        return run
+
+    def _record_start(
+        self, run: ActiveRun, request: StartRequest, parent: ev.RunStarted | None = None, step: str | None = None
+    ) -> None:
+        host = self._host
+        now = host.clock.now_us()
+        begins = max(request.start_at or now, now)
+        limits = request.limits
+        timeouts = [t for t in (request.timeout, limits.get("wall_time")) if t is not None]
+        event = ev.RunStarted(
+            now, request.workflow, request.input, request.tenant, request.run_id, host.process.new_id(8), host.process.seed(),
+            flags.CURRENT, begins + round(min(timeouts) * 1e6) if timeouts else None, request.attributes,
+            parent.run_id if parent is not None else None, step, parent.depth + 1 if parent is not None else 0, limits,
+            request.fidelity, request.forked_from, request.start_at, request.overrides,
+        )  # fmt: skip
+        run.row.parent = event.parent
+        host.commits.add(run, event)
+        if request.signal is not None:
+            name, payload, signal_id = request.signal
+            host.controls.record_signal(run, name, payload, signal_id)
+
+    def _machine(self, workflow: str) -> Machine | None:
+        program = self._host.programs.get(workflow)
+        return None if program is None else Machine(program)
+
+    # --- children -----------------------------------------------------------------------------------------------------------------
+
+    def child(self, run: ActiveRun, step: Step) -> None:
+        """Start a child run, or find the one that was started before a restart."""
+        host = self._host
+        plan: ChildPlan = step.plan
+        program: Workflow[..., object] = plan.workflow
+        host.programs.setdefault(program.name, program)
+        assert run.machine is not None
+        started = run.machine.started
+        child_id = plan.run_id or child_run_id(run.run_id, program.name, int(step.id.rpartition("#")[2]))
+        if step.scheduled:
+            host.spawn(self._find_child(run, step, child_id))
+            return
+        step.scheduled = 1
+        try:
+            if plan.run_id is not None:
+                check_run_id(plan.run_id)
+        except AobError as e:
+            host.record(run, ev.StepFailed(0, step.id, step.check, capture(e)))
+            return
+        host.record(run, ev.StepScheduled(0, step.id, step.check, "child", Raw(step.input), child_id))
+        self._begin_child(run, step, child_id, started, plan)
+
+    def _begin_child(self, run: ActiveRun, step: Step, child_id: str, started: ev.RunStarted, plan: ChildPlan) -> None:
+        host = self._host
+        request = start_request(plan.workflow, step.input, child_id, run.tenant, {})
+        assert run.machine is not None
+        request.limits = tighter(request.limits, left_of(run.machine))
+        child = ActiveRun(row_of(request, host.clock.now_us(), "running"), self._machine(request.workflow))
+        self._record_start(child, request, None if plan.detached else started, step.id)
+        child.row.parent = run.run_id
+        host.commits.group().starts[id(child)] = child
+        if plan.detached:
+            host.record(run, ev.StepCompleted(0, step.id, step.check, Raw(msgspec.json.encode(child_id))))
+
+    async def _child_exists(self, child: ActiveRun, existing: RunRow) -> None:
+        """A child's id was taken: by itself before a crash, which is fine, or by another run."""
+        self._met.pop(id(child), None)
+        if child.row.parent is None:
+            return
+        host = self._host
+        parent = await host.residents.get(child.tenant, child.row.parent)
+        machine = parent.machine
+        if machine is None:
+            return
+        for step in list(machine.open.values()):
+            if step.kind == "child" and step.scheduled:
+                plan: ChildPlan = step.plan
+                name = plan.run_id or child_run_id(parent.run_id, plan.workflow.name, int(step.id.rpartition("#")[2]))
+                if name == child.run_id:
+                    if existing.parent == parent.run_id and same_start(existing, child.row):
+                        await self._find_child(parent, step, name)
+                    else:
+                        host.record(parent, ev.StepFailed(0, step.id, step.check, capture(exists_error(existing))))
+
+    async def _find_child(self, run: ActiveRun, step: Step, child_id: str) -> None:
+        """After a restart: the child may have ended, be on its way, or never have been started."""
+        host = self._host
+        row = await host.store.get_run(run.tenant, child_id)
+        if run.ended or step.done() or host.failed is not None:
+            return
+        plan: ChildPlan = step.plan
+        if row is None:
+            assert run.machine is not None
+            self._begin_child(run, step, child_id, run.machine.started, plan)
+        elif plan.detached:
+            host.record(run, ev.StepCompleted(0, step.id, step.check, Raw(msgspec.json.encode(child_id))))
+        elif row.status in TERMINAL_STATES:
+            terminal = await host.residents.terminal_event(row)
+            if terminal is not None and not step.done() and not run.ended:
+                self._deliver(run, step, terminal, row)
+        else:
+            await host.residents.get(run.tenant, child_id)
+
+    def tell_parent(self, child: ActiveRun, event: ev.Event) -> None:
+        """A child's end goes into the same commit as its parent's step, when the parent is in memory."""
+        if child.row.parent is None:
+            return
+        parent = self._host.residents.by_id.get((child.tenant, child.row.parent))
+        if parent is None:
+            self._host.commits.group().after.append(lambda: self._load_parent(child))
+            return
+        step = self._step_of(parent, child)
+        if step is not None:
+            self._deliver(parent, step, event, child.row)
+
+    def _load_parent(self, child: ActiveRun) -> None:
+        """Replaying the parent finds that the child has ended."""
+        assert child.row.parent is not None
+        self._host.spawn(self._host.residents.quietly_get(child.tenant, child.row.parent))
+
+    def _step_of(self, parent: ActiveRun, child: ActiveRun) -> Step | None:
+        if parent.machine is None or parent.ended:
+            return None
+        for step in parent.machine.open.values():
+            if step.kind == "child" and not step.done():
+                plan: ChildPlan = step.plan
+                k = int(step.id.rpartition("#")[2])
+                if (
+                    not plan.detached
+                    and (plan.run_id or child_run_id(parent.run_id, plan.workflow.name, k)) == child.run_id
+                ):
+                    return step
+        return None
+
+    def _deliver(self, parent: ActiveRun, step: Step, event: ev.Event, row: RunRow) -> None:
+        if step.live == "delivered":
+            return
+        step.live = "delivered"
+        if isinstance(event, ev.RunCompleted):
+            self._host.record(parent, ev.StepCompleted(0, step.id, step.check, event.result))
+            return
+        failure: Failure = self._host.dispatch.child_failure(row.run_id, event, row.reason)
+        self._host.record(parent, ev.StepFailed(0, step.id, step.check, failure))
+
+    def cancel_child(self, parent: ActiveRun, step: Step) -> None:
+        """The parent no longer waits for this child."""
+        plan: ChildPlan = step.plan
+        if plan.detached:
+            return
+        child_id = plan.run_id or child_run_id(parent.run_id, plan.workflow.name, int(step.id.rpartition("#")[2]))
+        reason = f"its parent {parent.run_id} ended or cancelled it"
+        self._host.spawn(self._host.controls.quietly_cancel(parent.tenant, child_id, reason))
+
+
+def left_of(machine: Machine) -> dict[str, float]:
+    """What a run's limits leave for a child."""
+    spent = {"steps": machine.steps, "children": machine.children, "depth": 1}
+    return {k: max(v - spent.get(k, 0), 0) for k, v in machine.started.limits.items() if k != "wall_time"}
+
+
+def start_request(program: Program, input: bytes, run_id: str, tenant: str, attributes: dict[str, str]) -> StartRequest:
+    """A start with what the workflow's definition says."""
+    timeout = getattr(program, "timeout", None)
+    limits = getattr(program, "limits", None)
+    return StartRequest(
+        workflow=program.name, input=Raw(input), run_id=run_id, tenant=tenant, attributes=attributes, timeout=timeout,
+        limits=limits.given() if limits is not None else {}, fidelity=getattr(program, "fidelity", "fast"),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Decisions asked of people, made of steps, timers and tickets alone."""

@@ -1,0 +1,324 @@
+"""The private event loop of one run: asyncio without a clock, a selector or threads.
+
+Handles run first in, first out, until none is left; time is the time of the event being applied; timers are durable and
+belong to the run. Futures and tasks hash by a number drawn from the run's seed and their order of creation: asyncio keeps
+them in sets, and a set ordered by address would abort a TaskGroup in another order in every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import events as asyncio_events, tasks as asyncio_tasks
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from aob.errors import IoInWorkflow
+
+_ANYIO_REDELIVERY = "_deliver_cancellation"
+_MANY = 100
+_HASH_MULTIPLIER = 0x9E3779B97F4A7C15
+_HASH_MASK = (1 << 61) - 1
+
+
+class Timers(Protocol):
+    """What the loop needs from its run."""
+
+    def start_timer(
+        self, due_us: int, fn: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> TimerHandle: ...
+
+    def loop_failed(self, error: BaseException) -> None: ...
+
+
+class Handle:
+    """A callback to run; what `call_soon` returns."""
+
+    __slots__ = ("_args", "_cancelled", "_context", "_fn")
+
+    def __init__(self, fn: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
+        self._fn = fn
+        self._args = args
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def run(self) -> None:
+        if not self._cancelled:
+            self._context.run(self._fn, *self._args)
+
+
+class TimerHandle(Handle):
+    """A durable timer. `id` is its step id, `due` in microseconds since 1970."""
+
+    __slots__ = ("due", "id", "on_cancel")
+
+    def __init__(
+        self, id: str, due: int, on_cancel: Callable[[TimerHandle], None],
+        fn: Callable[..., object], args: tuple[Any, ...], context: Context | None,
+    ) -> None:  # fmt: skip
+        super().__init__(fn, args, context)
+        self.id = id
+        self.due = due
+        self.on_cancel = on_cancel
+
+    def when(self) -> float:
+        return self.due / 1e6
+
+    def cancel(self) -> None:
+        if not self._cancelled:
+            self._cancelled = True
+            self.on_cancel(self)
+
+    def __lt__(self, other: TimerHandle) -> bool:
+        return self.due < other.due
+
+
+class WorkflowFuture(asyncio.Future[Any]):
+    """A future whose hash does not depend on its address."""
+
+    __slots__ = ("number",)
+    number: int
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class WorkflowTask(asyncio.Task[Any]):
+    """A task whose hash does not depend on its address."""
+
+    number: int
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+_WAIT_CODE = asyncio_tasks._wait.__code__  # pyright: ignore
+_AS_COMPLETED = frozenset({"as_completed", "_AsCompletedIterator", "__init__"})
+
+
+class WorkflowLoop(asyncio.AbstractEventLoop):
+    """One run's event loop.
+
+    Args:
+        timers: the run, which keeps its timers.
+        salt: from the run's seed; spreads the hashes of different runs.
+    """
+
+    def __init__(self, timers: Timers, salt: int) -> None:
+        self.owner = timers
+        self.ready: deque[Handle] = deque()
+        self.now_us = 0
+        self._created = 0
+        self._salt = salt
+        self._ordered: dict[int, asyncio.Task[Any]] = {}
+        self._tasks: list[WorkflowTask] = []
+        self._prune_at = 32
+
+    # --- what asyncio calls -------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self.now_us / 1e6
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Handle:  # pyright: ignore[reportIncompatibleMethodOverride]
+        handle = Handle(callback, args, context)
+        self.ready.append(handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> TimerHandle:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.owner.start_timer(self.now_us + round(delay * 1e6), callback, args, context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> TimerHandle:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.owner.start_timer(round(when * 1e6), callback, args, context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        if frame.f_code is _WAIT_CODE:
+            _refuse_unordered(frame)
+        future = WorkflowFuture.__new__(WorkflowFuture)
+        future.number = self.next_number()
+        future.__init__(loop=self)
+        return future
+
+    def create_task(
+        self, coro: Any, *, name: object = None, context: Context | None = None, **_: Any
+    ) -> asyncio.Task[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        early = self._as_completed_task(coro)
+        if early is not None:
+            return early
+        return self.new_task(coro, None if name is None else str(name), context)
+
+    def new_task(self, coro: Any, name: str | None, context: Context | None) -> asyncio.Task[Any]:
+        number = self.next_number()
+        task = WorkflowTask.__new__(WorkflowTask)
+        task.number = number
+        task.__init__(coro, loop=self, name=name or f"task-{self._created}", context=context)
+        self._tasks.append(task)
+        if len(self._tasks) > self._prune_at:
+            self._tasks = [t for t in self._tasks if not t.done()]
+            self._prune_at = 2 * len(self._tasks) + 32
+        return task
+
+    def live_tasks(self) -> list[WorkflowTask]:
+        """Tasks that have not ended, oldest first."""
+        return [t for t in self._tasks if not t.done()]
+
+    def take_tasks(self) -> list[WorkflowTask]:
+        """The same, newest first; the loop forgets them."""
+        tasks, self._tasks = self.live_tasks(), []
+        return tasks[::-1]
+
+    def next_number(self) -> int:
+        """The hash of the next future or task."""
+        self._created += 1
+        return ((self._created + self._salt) * _HASH_MULTIPLIER) & _HASH_MASK
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Errors nobody awaited: they change nothing in the run, as in asyncio, which only logs them."""
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        pass
+
+    def get_exception_handler(self) -> None:
+        return None
+
+    def get_task_factory(self) -> None:
+        return None
+
+    async def shutdown_asyncgens(self) -> None:
+        pass
+
+    # --- running --------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Run handles until none is ready. The caller has made this the running loop."""
+        ready = self.ready
+        count = quiet = 0
+        parked: list[Handle] = []
+        while ready:
+            handle = ready.popleft()
+            if handle._cancelled:  # pyright: ignore[reportPrivateUsage]
+                continue
+            count += 1
+            if count > _MANY:
+                # anyio cancels again on every turn until its tasks have left; when nothing else runs, wait for an event
+                quiet = quiet + 1 if getattr(handle._fn, "__name__", "") == _ANYIO_REDELIVERY else 0  # pyright: ignore[reportPrivateUsage]
+                if quiet > _MANY:
+                    parked.append(handle)
+                    continue
+            try:
+                handle._context.run(handle._fn, *handle._args)  # pyright: ignore[reportPrivateUsage]
+            except BaseException as e:
+                self.owner.loop_failed(e)
+        ready.extend(parked)
+
+    # --- order where asyncio has none -------------------------------------------------------------------------------------
+
+    def _as_completed_task(self, coro: Any) -> asyncio.Task[Any] | None:
+        """`as_completed` puts its awaitables into a set. Make tasks of them in the order given, when it asks for the first."""
+        frame = _as_completed_frame(sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
+        if frame is None:
+            return None
+        task = self._ordered.pop(id(coro), None)
+        if task is not None:
+            return task
+        given = frame.f_locals.get("fs") or frame.f_locals.get("aws")
+        if not isinstance(given, list | tuple):
+            raise IoInWorkflow(
+                "asyncio.as_completed over a generator of coroutines has no order that could be replayed: "
+                "give it a list, or tasks made with asyncio.create_task"
+            )
+        for c in dict.fromkeys(given):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            if asyncio.iscoroutine(c):  # pyright: ignore[reportUnknownArgumentType]
+                self._ordered[id(c)] = self.new_task(c, None, None)  # pyright: ignore[reportUnknownArgumentType]
+        return self._ordered.pop(id(coro))
+
+
+def _as_completed_frame(frame: FrameType | None) -> FrameType | None:
+    """The frame of `as_completed` when `ensure_future` was called from it (its name and depth differ by Python version)."""
+    if frame is None or (frame.f_code.co_name != "ensure_future" and frame.f_code.co_name != "_ensure_future"):
+        return None
+    for _ in range(4):
+        frame = frame.f_back
+        if frame is None:
+            return None
+        if frame.f_code.co_filename == asyncio_tasks.__file__ and (
+            frame.f_code.co_name == "as_completed" or ("aws" in frame.f_locals and "timeout" in frame.f_locals)
+        ):
+            return frame
+    return None
+
+
+def _refuse_unordered(frame: FrameType) -> None:
+    for future in frame.f_locals["fs"]:
+        if not isinstance(future, WorkflowFuture | WorkflowTask):
+            raise IoInWorkflow(
+                f"asyncio.wait over a {type(future).__name__} has no order that could be replayed: "
+                "wrap it in asyncio.create_task first"
+            )
+
+
+def caller_line(frame: FrameType | None) -> str:
+    """`file:line` of the first frame outside aob and the standard library's asyncio; for messages."""
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if not name.startswith(
+            ("aob.", "asyncio", "anyio", "concurrent.", "socket", "ssl", "subprocess", "threading", "_")
+        ):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "unknown"
+
+
+def _refuse(name: str) -> Callable[..., NoReturn]:
+    def refused(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
+        where = caller_line(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        raise IoInWorkflow(
+            f"{name} was called in a workflow, at {where}: workflow code must not do I/O, start threads or processes. "
+            "Make it an activity: put the call into an async def (or def) with @aob.activity and await that"
+        )
+
+    refused.__name__ = name
+    return refused
+
+
+for _name in (
+    "run_in_executor", "set_default_executor", "call_soon_threadsafe", "getaddrinfo", "getnameinfo", "create_connection",
+    "create_server", "create_unix_connection", "create_unix_server", "create_datagram_endpoint", "connect_accepted_socket",
+    "start_tls", "sendfile", "connect_read_pipe", "connect_write_pipe", "subprocess_shell", "subprocess_exec",
+    "add_reader", "remove_reader", "add_writer", "remove_writer", "sock_recv", "sock_recv_into", "sock_recvfrom",
+    "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_connect", "sock_accept", "sock_sendfile",
+    "add_signal_handler", "remove_signal_handler", "run_forever", "run_until_complete", "stop", "close",
+    "shutdown_default_executor",
+):  # fmt: skip
+    setattr(WorkflowLoop, _name, _refuse(_name))
+
+
+def running_workflow_loop() -> WorkflowLoop | None:
+    """The run's loop when the caller is workflow code, else None."""
+    loop = asyncio_events._get_running_loop()  # pyright: ignore
+    return loop if type(loop) is WorkflowLoop else None
+
+
+Coro = Coroutine[Any, Any, Any]

@@ -1,0 +1,824 @@
+"""The run machine: a run as a pure function of its history.
+
+`apply(event, seq)` changes the run and lets its code run until nothing is ready; `commands` then holds what the host has to
+do, in order: a `Step` to carry out, an `Abandon`, or an event to record. Nothing here reads a clock or does I/O, and `apply`
+never raises on user code's account.
+
+Replay is the same call with `replaying` set: steps are not put on the command list, since their events follow. `go_live` then
+yields what was in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from asyncio import events as asyncio_events
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context
+from heapq import heappop, heappush
+from typing import Any, NoReturn, Protocol
+from zlib import crc32
+
+import msgspec
+from msgspec import Raw
+
+from aob.errors import AobError, BadDefinition, BudgetExhausted, CheckpointBusy, NonDeterministic, QueryNotFound
+from aob.kernel import events as ev
+from aob.kernel.codec import SignatureCodec
+from aob.kernel.compensations import Undo, undo_all
+from aob.kernel.failures import capture, restore
+from aob.kernel.limits import CLEANUP_RESERVE
+from aob.kernel.loop import TimerHandle, WorkflowLoop
+from aob.kernel.mailbox import Mailbox
+from aob.kernel.replay import mismatch
+from aob.kernel.steps import Abandon, Step, StepCall
+
+_get_running_loop = asyncio_events._get_running_loop  # pyright: ignore
+_set_running_loop = asyncio_events._set_running_loop
+_UNSET: Any = object()
+CANCELLED = "asyncio.exceptions:CancelledError"
+INTERNAL_TIMERS = ("deadline#", "grace#", "start#")
+
+Command = Step | Abandon | ev.Event
+
+
+class Program(Protocol):
+    """What the kernel needs of a workflow definition."""
+
+    name: str
+    fn: Callable[..., Coroutine[Any, Any, Any]]
+    codec: SignatureCodec
+    cancel_grace: float
+
+
+class Update(Protocol):
+    """What the kernel needs of an update handler."""
+
+    fn: Callable[..., Any]
+    check: Callable[..., Any] | None
+    codec: SignatureCodec
+
+
+class Restart(BaseException):
+    """Control flow: this pass of the function is over, the next starts from a checkpoint."""
+
+
+class Evicted(BaseException):
+    """Control flow: the run leaves memory; cleanup code that calls anything durable gets this."""
+
+
+class Carry(msgspec.Struct, omit_defaults=True):
+    """What the kernel takes over a checkpoint. `applied`: events up to this `seq` are in it."""
+
+    applied: int
+    counters: dict[str, int]
+    seed: int
+    mailbox: dict[str, list[Raw]] = {}
+    steps: int = 0
+    children: int = 0
+    exhausted: str | None = None
+    cancel: ev.CancelRequested | None = None
+    compensated: bool = False
+
+
+_carry_decoder = msgspec.json.Decoder(Carry)
+
+
+def carry_of(event: ev.Checkpoint) -> Carry:
+    """What a checkpoint takes along."""
+    return _carry_decoder.decode(event.carry)
+
+
+class Machine:
+    """One run in memory.
+
+    Args:
+        program: the workflow's definition.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.seq = 0
+        self.commands: list[Command] = []
+        self.replaying = False
+        self.open: dict[str, Step] = {}
+        self.counters: dict[str, int] = {}
+        self.queries: dict[str, Callable[..., Any]] = {}
+        self.updates: dict[str, Update] = {}
+        self.state: Raw | None = None
+        self.main: asyncio.Task[Any] | None = None
+        self.ended: ev.Event | None = None
+        self.mismatch: NonDeterministic | None = None
+        self.cancelled: ev.CancelRequested | None = None
+        self.exhausted: str | None = None
+        self.compensated = False
+        self.closing = False
+        self.read_only = False
+        self.saga_depth = 0
+        self.paused = False
+        self.steps = self.children = 0
+        self.compensations: list[Undo] = []
+        self._spare = CLEANUP_RESERVE
+        self._heap: list[TimerHandle] = []
+        self._timers: dict[str, TimerHandle] = {}
+        self._conditions: list[tuple[Callable[[], Any], asyncio.Future[None]]] = []
+        self._running_updates: dict[str, ev.SignalReceived] = {}
+        self._answers: dict[str, ev.UpdateCompleted] = {}
+        self._emits: dict[str, int] = {}
+        self._emitted: dict[str, int] = {}
+        self._changes: set[str] = set()
+        self._answered: dict[str, bool] = {}
+        self._held: list[tuple[ev.Event, int, Any]] | None = None
+        self._restart: Raw | None = None
+        self._random: random.Random | None = None
+        self._step_errors: list[tuple[BaseException, str]] = []
+
+    # --- events in ----------------------------------------------------------------------------------------------------
+
+    def apply(self, event: ev.Event, seq: int, value: Any = _UNSET) -> None:
+        """Apply one event and run until nothing is ready.
+
+        Args:
+            seq: the event's place in the history.
+            value: of a `StepCompleted`: its decoded result, where the caller has it already.
+        """
+        if self.mismatch is not None or self.closing:
+            return
+        if self._held is not None and not self._ends_hold(event):
+            self._held.append((event, seq, value))
+            return
+        if self.paused and type(event) is not ev.Checkpoint:
+            self._unpause()
+        self.seq = seq
+        if seq == 1:
+            self._first(event)
+        loop = self.loop
+        loop.now_us = event.at
+        outer = _get_running_loop()
+        _set_running_loop(loop)
+        try:
+            if type(event) is ev.StepCompleted:
+                step = self.open.pop(event.step, None)
+                if step is None or step.check != event.check:
+                    self._not_open(event, step)
+                else:
+                    step.set_result(step.decode(event.result) if value is _UNSET else value)
+            else:
+                apply = _APPLY.get(type(event))
+                if apply is not None:
+                    apply(self, event)
+            if loop.ready:
+                loop.drain()
+            if self._conditions:
+                self._check_conditions()
+        except BaseException as e:
+            self.loop_failed(e)
+        finally:
+            _set_running_loop(outer)
+
+    def replay(self, events: Iterable[tuple[ev.Event, int]]) -> None:
+        """Apply recorded events; call `go_live` after the last."""
+        events = list(events)
+        self.begin_replay(e for e, _ in events)
+        for event, seq in events:
+            self.apply(event, seq)
+
+    def begin_replay(self, events: Iterable[ev.Event]) -> None:
+        """Recorded events will be applied; note what code asks about them ahead of time."""
+        self.replaying = True
+        for event in events:
+            self._note_recorded(event)
+
+    def _note_recorded(self, event: ev.Event) -> None:
+        if type(event) is ev.Changed:
+            self._changes.add(event.id)
+        elif type(event) is ev.Emitted:
+            self._emitted[event.name] = self._emitted.get(event.name, 0) + 1
+
+    def go_live(self) -> None:
+        """The recorded events are applied: what has none is in flight, and goes on the command list."""
+        self.replaying = False
+        if self.mismatch is not None:
+            return
+        commands = self.commands
+        commands.extend(self.open.values())
+        commands.extend(self._answers.values())
+        if self._held is not None and self._restart is not None:
+            commands.append(self._checkpoint_event())
+        if self.ended is not None:
+            commands.append(self.ended)
+
+    def restore(self, started: ev.RunStarted, checkpoint: ev.Checkpoint, seq: int) -> int:
+        """Begin at a checkpoint instead of at the start.
+
+        Returns:
+            The `seq` up to which events are contained in it.
+        """
+        self.replaying = True
+        self._prepare(started)
+        carry = carry_of(checkpoint)
+        self._held = []
+        self.apply(checkpoint, seq)
+        return carry.applied
+
+    def _first(self, event: ev.Event) -> None:
+        assert isinstance(event, ev.RunStarted), f"the first event of a run is {event.KIND}"
+        self._prepare(event)
+
+    def _prepare(self, started: ev.RunStarted) -> None:
+        self.started = started
+        self.seed = started.seed
+        self.loop = WorkflowLoop(self, started.seed & 0xFFFFFFFF)
+        self.mailbox = Mailbox(self.loop.create_future)
+        self.overrides: dict[str, Raw] = dict(started.overrides)
+
+    # --- one event each -------------------------------------------------------------------------------------------------
+
+    def _run_started(self, event: ev.RunStarted) -> None:
+        if event.start_at is not None and event.start_at > event.at:
+            self._internal_timer("start", event.start_at, lambda: self._start_main(event.input))
+        else:
+            self._start_main(event.input)
+
+    def _start_main(self, input: Raw) -> None:
+        deadline = self.started.deadline
+        if deadline is not None and self.cancelled is None:
+            self._internal_timer("deadline", deadline, self._deadline_passed)
+        try:
+            args, kwargs = self.program.codec.decode_input(input)
+            coro = self.program.fn(*args, **kwargs)
+        except Exception as e:
+            self._end_with(ev.RunFailed(0, capture(e)))
+            return
+        self.main = self.loop.new_task(coro, "main", Context())
+        self.main.add_done_callback(self._main_done)
+
+    def _step_failed(self, event: ev.StepFailed) -> None:
+        step = self.open.pop(event.step, None)
+        if step is None or step.check != event.check:
+            self._not_open(event, step)
+            return
+        error = restore(event.failure)
+        if isinstance(error, AobError) and error.step is None:
+            error.step = event.step
+        self._step_errors = [*self._step_errors[-31:], (error, event.step)]
+        if event.failure.type == CANCELLED:
+            step.stop_waiting()
+        else:
+            step.set_exception(error)
+            step.exception()  # nobody is told that it was never retrieved: the history has it
+
+    def _step_scheduled(self, event: ev.StepScheduled) -> None:
+        step = self.open.get(event.step)
+        if step is None or step.check != event.check:
+            self._not_open(event, step)
+        else:
+            step.scheduled = event.at
+
+    def _step_started(self, event: ev.StepStarted) -> None:
+        step = self.open.get(event.step)
+        if step is None:
+            self._not_open(event, None)
+        else:
+            step.attempt = event.attempt
+            step.first_start = step.first_start or event.at
+
+    def _attempt_failed(self, event: ev.AttemptFailed) -> None:
+        step = self.open.get(event.step)
+        if step is None:
+            self._not_open(event, None)
+        else:
+            step.attempt, step.due = event.attempt + 1, event.due
+            step.first_start = step.first_start or event.first_start
+
+    def _timer_fired(self, event: ev.TimerFired) -> None:
+        timer = self._timers.get(event.step)
+        if timer is None or timer.due != event.due:
+            self._not_open(event, None)
+            return
+        del self._timers[event.step]
+        self.loop.ready.append(timer)
+
+    def _signal_received(self, event: ev.SignalReceived) -> None:
+        if event.update is None:
+            self.mailbox.deliver(event.name, event.payload)
+        else:
+            self._running_updates[event.update] = event
+            self.loop.new_task(self._run_update(event), event.update, Context())
+
+    def _update_completed(self, event: ev.UpdateCompleted) -> None:
+        if self._answers.pop(event.step, None) is None and self.replaying:
+            self._not_open(event, None)
+
+    def _checkpoint(self, event: ev.Checkpoint) -> None:
+        if self._held is None:
+            self._not_open(event, None)
+            return
+        carry = carry_of(event)
+        held, self._held, self._restart = self._held, None, None
+        self.counters = carry.counters
+        self.seed, self._random = carry.seed, None
+        self.mailbox.restore(carry.mailbox)
+        self.steps, self.children, self.exhausted = carry.steps, carry.children, carry.exhausted
+        self.cancelled, self.compensated = carry.cancel, carry.compensated
+        self._forget_pass()
+        self.state = event.state
+        self._start_main(self.started.input)
+        self.loop.drain()
+        for later, seq, value in held:
+            self.apply(later, seq, value)
+
+    def _forget_pass(self) -> None:
+        """What belonged to the pass that ended: other tasks, timers, handlers, what was emitted and changed."""
+        self._close_tasks()
+        self._timers.clear()
+        self._heap.clear()
+        self._conditions.clear()
+        self._emits.clear()
+        self._answered.clear()
+        self.queries.clear()
+        self.updates.clear()
+        if not self.replaying:
+            self._emitted.clear()
+            self._changes.clear()
+
+    def _reopened(self, event: ev.RunReopened) -> None:
+        """What was set aside was not applied. A fork takes its own name, and what was in flight starts anew."""
+        if event.fork is None:
+            return
+        fork = event.fork
+        self.started = msgspec.structs.replace(
+            self.started,
+            run_id=fork.run_id,
+            birth=fork.birth,
+            parent=None,
+            parent_step=None,
+            attributes=fork.attributes,
+        )
+        self.seed, self._random = fork.seed, None
+        self.overrides = dict(fork.overrides)
+        for step in self.open.values():
+            step.attempt, step.due, step.first_start, step.scheduled = 1, 0, 0, 0
+
+    def _ends_hold(self, event: ev.Event) -> bool:
+        """Events are held while a checkpoint is being committed, and during a pause (which these end)."""
+        kind = type(event)
+        if self._restart is not None:
+            return kind is ev.Checkpoint
+        if kind is ev.TimerFired:
+            return event.step.startswith("deadline#")
+        return kind in (ev.Checkpoint, ev.Resumed, ev.CancelRequested) or event.KIND in ev.TERMINAL
+
+    def _pause(self, event: ev.Paused) -> None:
+        self.paused, self._held = True, []
+
+    def _unpause(self) -> None:
+        held, self._held = self._held or [], None
+        self.paused = False
+        for event, seq, value in held:
+            self.apply(event, seq, value)
+
+    def _cancel_requested(self, event: ev.CancelRequested) -> None:
+        if self.cancelled is not None or self.ended is not None:
+            return
+        self.cancelled = event
+        if self.main is None:
+            self._end_with(self._stopped(event))
+            return
+        self._internal_timer("grace", event.at + round(self.program.cancel_grace * 1e6), self._grace_passed)
+        self.main.cancel()
+
+    # --- cancellation and ends -------------------------------------------------------------------------------------------
+
+    def _deadline_passed(self) -> None:
+        self._cancel_requested(ev.CancelRequested(self.loop.now_us, "timeout", timed_out="timeout"))
+
+    def _grace_passed(self) -> None:
+        if self.ended is None and self.cancelled is not None:
+            self._end_with(self._stopped(self.cancelled))
+
+    def _main_done(self, task: asyncio.Task[Any]) -> None:
+        if self.closing or self.ended is not None or task is not self.main:
+            return
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Restart):
+            if self._restart is not None and not self.replaying:
+                self.commands.append(self._checkpoint_event())
+            return
+        failed = task.cancelled() or error is not None
+        if failed and self.compensations:
+            undo, self.compensations = self.compensations, []
+            self.main = self.loop.new_task(self._compensate(undo, task), "compensate", Context())
+            self.main.add_done_callback(self._main_done)
+            return
+        self._end_with(self._outcome(task, error))
+
+    async def _compensate(self, undo: list[Undo], task: asyncio.Task[Any]) -> Any:
+        self.compensated = True
+        await undo_all(undo)
+        return await task
+
+    def _outcome(self, task: asyncio.Task[Any], error: BaseException | None) -> ev.Event:
+        if self.exhausted is not None:
+            exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
+            return ev.RunFailed(0, capture(exhausted), compensated=self.compensated)
+        if self.cancelled is not None and (task.cancelled() or (error is None and task.cancelling() > 0)):
+            return self._stopped(self.cancelled)
+        unread = {name: len(items) for name, items in self.mailbox.unread().items()}
+        if task.cancelled():
+            error = asyncio.CancelledError("the workflow raised CancelledError though nobody had cancelled it")
+        if error is None:
+            try:
+                result, _ = self.program.codec.result.encode_checked(task.result())
+                return ev.RunCompleted(0, Raw(result), unread)
+            except Exception as e:
+                error = e
+        return ev.RunFailed(0, capture(error), self._blamed_step(error), self.compensated, unread)
+
+    def _stopped(self, request: ev.CancelRequested) -> ev.Event:
+        if request.timed_out is not None:
+            return ev.RunTimedOut(0, request.timed_out, self.compensated)
+        return ev.RunCancelled(0, request.reason, self.compensated)
+
+    def _blamed_step(self, error: BaseException) -> str | None:
+        """The step whose failure led to this error: itself, a cause, a context, or a member of a group."""
+        todo, looked = [error], 0
+        while todo and looked < 100:
+            e = todo.pop(0)
+            looked += 1
+            for known, step in self._step_errors:
+                if known is e:
+                    return step
+            todo += [x for x in (e.__cause__, e.__context__) if x is not None]
+            if isinstance(e, BaseExceptionGroup):
+                todo += e.exceptions  # pyright: ignore[reportUnknownMemberType]
+        return None
+
+    def _end_with(self, event: ev.Event) -> None:
+        self.ended = event
+        if not self.replaying:
+            self.commands.append(event)
+
+    def loop_failed(self, error: BaseException) -> None:
+        """Something escaped from the run's loop: the run fails with it."""
+        if self.ended is None and not self.closing and self.mismatch is None:
+            self._end_with(ev.RunFailed(0, capture(error), None, self.compensated))
+
+    def _terminal(self, event: ev.Event) -> None:
+        if (self.replaying and self.ended is None and type(event) in (ev.RunCompleted, ev.RunFailed)) or (
+            type(event) is ev.RunCompleted
+            and self.replaying
+            and (type(self.ended) is not ev.RunCompleted or bytes(self.ended.result) != bytes(event.result))
+        ):
+            self._not_open(event, None)
+        self.ended = event
+
+    # --- steps --------------------------------------------------------------------------------------------------------------
+
+    def schedule(self, call: StepCall) -> Step:
+        """Give a call its id and make it a step that is open."""
+        if self.closing or self._held is not None or self.read_only:
+            self._refuse_call(call.name)
+        name = call.name
+        self.steps += 1
+        limits = self.started.limits
+        if limits and (self.exhausted or self.steps > limits.get("steps", self.steps)):
+            self._over_limit("steps")
+        if call.kind == "child":
+            self._count_child(limits)
+        k = self.counters.get(name, 0) + 1
+        self.counters[name] = k
+        loop = self.loop
+        step = Step.__new__(Step)
+        step.number = call.number
+        asyncio.Future.__init__(step, loop=loop)  # pyright: ignore
+        step.id = id = f"{name}#{k}"
+        step.kind = call.kind
+        step.input = call.input
+        step.check = crc32(call.input)
+        step.plan = call.plan
+        step.decode = call.decode
+        step.machine = self
+        step.attempt = 1
+        step.due = step.first_start = step.scheduled = 0
+        step.live = step.heartbeat = None
+        step.started = False
+        step.wait_on_cancel = call.wait_on_cancel
+        self.open[id] = step
+        if not self.replaying:
+            self.commands.append(step)
+        return step
+
+    def _count_child(self, limits: dict[str, float]) -> None:
+        self.children += 1
+        if self.children > limits.get("children", self.children):
+            self.over_limit("children")
+        if limits.get("depth", 1) < 1:
+            self.over_limit("depth")
+
+    def abandon(self, step: Step) -> None:
+        """The workflow no longer waits for this step."""
+        if self.open.pop(step.id, None) is None or self.closing or self.replaying:
+            return
+        if step in self.commands:
+            self.commands.remove(step)
+        else:
+            self.commands.append(Abandon(step, wait=False))
+
+    def ask_to_stop(self, step: Step) -> None:
+        """The attempt is told to stop; its end is waited for."""
+        if not self.replaying:
+            self.commands.append(Abandon(step, wait=True))
+
+    def over_limit(self, limit: str) -> NoReturn:
+        """A limit is exceeded: this and every later call ends the run.
+
+        Raises:
+            BudgetExhausted: always.
+        """
+        self.exhausted = self.exhausted or limit
+        raise BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
+
+    def _over_limit(self, limit: str) -> None:
+        if self.exhausted is None:
+            self.over_limit(limit)
+        self._spare -= 1
+        if self._spare < 0:
+            exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
+            self._end_with(ev.RunFailed(0, capture(exhausted), compensated=self.compensated))
+            self.over_limit(limit)
+
+    def _refuse_call(self, name: str) -> NoReturn:
+        if self.closing:
+            raise Evicted
+        if self.read_only:
+            raise BadDefinition(f"{name} was called in a query, validator or predicate; these only read")
+        raise Restart
+
+    # --- timers ---------------------------------------------------------------------------------------------------------------
+
+    def start_timer(
+        self,
+        due_us: int,
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        name: str = "timer",
+    ) -> TimerHandle:
+        """A durable timer; `fn(*args)` runs when its event is applied."""
+        if self.closing or self.read_only:
+            self._refuse_call("a timer")
+        k = self.counters.get(name, 0) + 1
+        self.counters[name] = k
+        timer = TimerHandle(f"{name}#{k}", max(due_us, self.loop.now_us), self._timer_cancelled, fn, args, context)
+        self._timers[timer.id] = timer
+        heappush(self._heap, timer)
+        return timer
+
+    def _internal_timer(self, name: str, due_us: int, fn: Callable[[], None]) -> None:
+        self.start_timer(due_us, fn, (), Context(), name)
+
+    def _timer_cancelled(self, timer: TimerHandle) -> None:
+        self._timers.pop(timer.id, None)
+        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._timers):
+            self._heap = sorted(self._timers.values())
+
+    def next_due(self) -> int | None:
+        """When the earliest timer comes due."""
+        heap = self._heap
+        while heap and heap[0]._cancelled:  # pyright: ignore[reportPrivateUsage]
+            heappop(heap)
+        return heap[0].due if heap else None
+
+    def take_due(self, now_us: int) -> list[TimerHandle]:
+        """Timers due by now, earliest first; each is handed out once."""
+        out: list[TimerHandle] = []
+        while (due := self.next_due()) is not None and due <= now_us:
+            timer = heappop(self._heap)
+            if self._timers.get(timer.id) is timer:
+                out.append(timer)
+        return out
+
+    def rearm(self) -> None:
+        """Put every timer without an event back among those to fire (after a replay, or a commit that failed)."""
+        self._heap = sorted(self._timers.values())
+
+    # --- waiting ---------------------------------------------------------------------------------------------------------------
+
+    def wait_until(self, predicate: Callable[[], Any]) -> asyncio.Future[None]:
+        """A future that is done once the predicate is true."""
+        future = self.loop.create_future()
+        if predicate():
+            future.set_result(None)
+        else:
+            self._conditions.append((predicate, future))
+        return future
+
+    def _check_conditions(self) -> None:
+        again = True
+        while again and self._conditions:
+            again = False
+            for condition in list(self._conditions):
+                predicate, future = condition
+                if not future.done():
+                    self._check_condition(predicate, future)
+                if future.done() and condition in self._conditions:
+                    self._conditions.remove(condition)
+                    again = True
+            self.loop.drain()
+
+    def _check_condition(self, predicate: Callable[[], Any], future: asyncio.Future[None]) -> None:
+        self.read_only = True
+        try:
+            holds = predicate()
+        except Exception as e:
+            future.set_exception(e)
+            return
+        finally:
+            self.read_only = False
+        if holds:
+            future.set_result(None)
+
+    # --- queries and updates --------------------------------------------------------------------------------------------------
+
+    def query(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The answer of a query handler; nothing is written.
+
+        Raises:
+            QueryNotFound: the run has no such query.
+        """
+        fn = self.queries.get(name)
+        if fn is None:
+            known = ", ".join(sorted(self.queries)) or "none"
+            raise QueryNotFound(f"the run has no query {name!r}; it has: {known}")
+        return self._reading(fn, args, kwargs)
+
+    def check_update(self, name: str, payload: Raw) -> None:
+        """Run an update's validator; what it raises refuses the update.
+
+        Raises:
+            QueryNotFound: the run has no such update.
+        """
+        update = self.updates.get(name)
+        if update is None:
+            known = ", ".join(sorted(self.updates)) or "none"
+            raise QueryNotFound(f"the run has no update {name!r}; it has: {known}")
+        args, kwargs = update.codec.decode_args(payload)
+        if update.check is not None:
+            self._reading(update.check, args, kwargs)
+
+    def _reading(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        outer = _get_running_loop()
+        _set_running_loop(self.loop)
+        self.read_only = True
+        try:
+            return Context().run(fn, *args, **kwargs)
+        finally:
+            self.read_only = False
+            _set_running_loop(outer)
+
+    async def _run_update(self, event: ev.SignalReceived) -> None:
+        assert event.update is not None
+        try:
+            update = self.updates[event.name]
+            args, kwargs = update.codec.decode_args(event.payload)
+            result = update.fn(*args, **kwargs)
+            if asyncio.iscoroutine(result):
+                result = await result
+            encoded, _ = update.codec.result.encode_checked(result)
+            answer = ev.UpdateCompleted(0, event.update, event.name, Raw(encoded))
+        except Exception as e:
+            answer = ev.UpdateCompleted(0, event.update, event.name, None, capture(e))
+        self._running_updates.pop(event.update, None)
+        self._answers[event.update] = answer
+        if not self.replaying:
+            self.commands.append(answer)
+
+    # --- what workflow code asks for ---------------------------------------------------------------------------------------------
+
+    def random(self) -> random.Random:
+        """The run's own random stream."""
+        if self._random is None:
+            self._random = random.Random(self.seed)
+        return self._random
+
+    def emit(self, name: str, data: bytes) -> None:
+        """A durable event for watchers, unless the history has it."""
+        if self.closing or self.read_only:
+            self._refuse_call("emit")
+        k = self._emits.get(name, 0) + 1
+        self._emits[name] = k
+        if k > self._emitted.get(name, 0):
+            self.commands.append(ev.Emitted(0, name, Raw(data)))
+
+    def changed(self, change_id: str) -> bool:
+        """True, and recorded, when reached live; on replay what the history says."""
+        answer = self._answered.get(change_id)
+        if answer is None:
+            answer = change_id in self._changes
+            if not answer and not self.replaying:
+                answer = True
+                self.commands.append(ev.Changed(0, change_id))
+            self._answered[change_id] = answer
+        return answer
+
+    def checkpoint(self, state: bytes) -> NoReturn:
+        """End this pass of the function.
+
+        Raises:
+            CheckpointBusy: something is outstanding, or this is not the main task.
+        """
+        if self.closing or self._held is not None:
+            self._refuse_call("checkpoint")
+        busy = [*self.open, *(t for t in self._timers if not t.startswith(INTERNAL_TIMERS)), *self._running_updates]
+        if asyncio.current_task(self.loop) is not self.main:
+            raise CheckpointBusy(
+                "checkpoint must be called from the workflow function itself, not from a task it started"
+            )
+        if self.saga_depth:
+            raise CheckpointBusy("checkpoint was called inside a saga; finish the saga first")
+        if busy:
+            raise CheckpointBusy(f"checkpoint needs that nothing is outstanding, but these are: {', '.join(busy)}")
+        self._held, self._restart = [], Raw(state)
+        raise Restart
+
+    def _checkpoint_event(self) -> ev.Checkpoint:
+        assert self._restart is not None
+        seed = self._random.getrandbits(63) if self._random is not None else self.seed
+        carry = Carry(
+            self.seq, dict(self.counters), seed, self.mailbox.unread(), self.steps, self.children, self.exhausted,
+            self.cancelled, self.compensated,
+        )  # fmt: skip
+        return ev.Checkpoint(0, self._restart, Raw(msgspec.json.encode(carry)))
+
+    # --- the end ------------------------------------------------------------------------------------------------------------------
+
+    def waiting(self) -> bool:
+        """Nothing to do but wait: for a timer, a message, a person or a child."""
+        return not any(s.kind in ("activity", "side_effect", "signal_run") for s in self.open.values())
+
+    def close(self) -> None:
+        """Leave memory without running anything durable; sync `finally` blocks of the code do run."""
+        if self.closing:
+            return
+        self.closing = True
+        if self.seq:
+            self._close_tasks()
+            self.loop.ready.clear()
+        self.commands.clear()
+        self.open.clear()
+        self._timers.clear()
+        self._heap.clear()
+        self._conditions.clear()
+
+    def _close_tasks(self) -> None:
+        outer = _get_running_loop()
+        _set_running_loop(self.loop)
+        closing, self.closing = self.closing, True
+        try:
+            for task in self.loop.take_tasks():
+                _close_coroutine(task)
+        finally:
+            self.closing = closing
+            _set_running_loop(outer)
+
+    def _not_open(self, event: ev.Event, step: Step | None) -> None:
+        """An event about a step that is not open. Late ones change nothing; one that was never asked for is a mismatch."""
+        id: str = getattr(event, "step", None) or event.KIND
+        name, _, k = id.rpartition("#")
+        asked = name and k.isdigit() and int(k) <= self.counters.get(name, 0)
+        if step is None and (asked or (self.ended is not None and type(event) is not ev.RunCompleted)):
+            return
+        if not self.replaying and step is None:
+            return
+        self.mismatch = mismatch(self, event, step)
+
+
+def _close_coroutine(task: asyncio.Task[Any]) -> None:
+    task._log_destroy_pending = False  # pyright: ignore
+    coro = task.get_coro()
+    try:
+        coro.close()  # pyright: ignore[reportOptionalMemberAccess]
+    except BaseException:
+        pass  # its cleanup awaited something, or raised: the run is leaving memory, its history decides
+
+
+_APPLY: dict[type[ev.Event], Callable[[Machine, Any], None]] = {
+    ev.RunStarted: Machine._run_started,  # pyright: ignore[reportPrivateUsage]
+    ev.StepFailed: Machine._step_failed,  # pyright: ignore[reportPrivateUsage]
+    ev.StepScheduled: Machine._step_scheduled,  # pyright: ignore[reportPrivateUsage]
+    ev.StepStarted: Machine._step_started,  # pyright: ignore[reportPrivateUsage]
+    ev.AttemptFailed: Machine._attempt_failed,  # pyright: ignore[reportPrivateUsage]
+    ev.TimerFired: Machine._timer_fired,  # pyright: ignore[reportPrivateUsage]
+    ev.SignalReceived: Machine._signal_received,  # pyright: ignore[reportPrivateUsage]
+    ev.UpdateCompleted: Machine._update_completed,  # pyright: ignore[reportPrivateUsage]
+    ev.Checkpoint: Machine._checkpoint,  # pyright: ignore[reportPrivateUsage]
+    ev.RunReopened: Machine._reopened,  # pyright: ignore[reportPrivateUsage]
+    ev.Paused: Machine._pause,  # pyright: ignore[reportPrivateUsage]
+    ev.CancelRequested: Machine._cancel_requested,  # pyright: ignore[reportPrivateUsage]
+    ev.RunCompleted: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
+    ev.RunFailed: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
+    ev.RunCancelled: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
+    ev.RunTerminated: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
+    ev.RunTimedOut: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
+}

@@ -1,0 +1,94 @@
+"""When today's code does not fit yesterday's history: what was recorded against what the code asks for now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from aob.errors import NonDeterministic
+from aob.kernel import events as ev
+from aob.kernel.steps import Step
+
+if TYPE_CHECKING:
+    from aob.kernel.machine import Machine
+
+
+def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDeterministic:
+    """The error for an event that the code did not ask for.
+
+    Args:
+        step: the open step of the same id, when only its input differs.
+    """
+    recorded = _describe(event)
+    asked = [(s.id, where_asked(machine, s)) for s in machine.open.values()]
+    if step is not None:
+        asked.insert(0, (step.id, where_asked(machine, step)))
+        reason = f"step {step.id} was recorded with another input than today's code gives it, at {asked[0][1]}"
+    elif isinstance(event, ev.RunCompleted):
+        reason = (
+            "the run completed with another result than today's code returns"
+            if machine.ended
+            else "the run had completed, but today's code still waits"
+        )
+    else:
+        reason = f"the history has {recorded}, which today's code does not ask for at this point"
+    return NonDeterministic(
+        f"today's code does not fit the recorded history: {reason}. Serve the code that fits, or guard the change with "
+        "aob.changed(); the run is parked and nothing is lost",
+        diff=render_diff(machine.seq, recorded, step, asked),
+        run_id=machine.started.run_id,
+        step=getattr(event, "step", None),
+    )
+
+
+def render_diff(seq: int, recorded: str, step: Step | None, asked: Iterable[tuple[str, str]]) -> str:
+    """Recorded against asked, the first difference marked with `>`."""
+    now = [f"{id}  asked for at {where}" for id, where in asked] or ["nothing: the code asks for no step here"]
+    lines = ["   recorded history                            | today's code"]
+    if seq > 1:
+        lines.append(f"   events 1 to {seq - 1} fit".ljust(47) + "|")
+    left = f"> event {seq}: {recorded}"
+    for i, right in enumerate(now):
+        shown = f"{right}, with another input" if step is not None and i == 0 else right
+        lines.append(f"{left if i == 0 else '':<47}| {shown}")
+    return "\n".join(lines)
+
+
+def _describe(event: ev.Event) -> str:
+    step = getattr(event, "step", None)
+    return f"{event.KIND} {step}" if step else event.KIND
+
+
+def where_asked(machine: Machine, step: Step) -> str:
+    """`file:line` in the author's code that waits for this step."""
+    for task in machine.loop.live_tasks():
+        line, awaited = _innermost(task)
+        if awaited is step or task is step or getattr(task, "_fut_waiter", None) is step:
+            return line
+    return "unknown"
+
+
+def _innermost(task: asyncio.Task[Any]) -> tuple[str, object]:
+    """The line at which a task waits, and what it waits for."""
+    line = "unknown"
+    here: Any = task.get_coro()
+    for _ in range(100):
+        frame = getattr(here, "cr_frame", None) or getattr(here, "ag_frame", None) or getattr(here, "gi_frame", None)
+        if frame is not None:
+            found = caller_line_of(frame)
+            line = found or line
+        following = (
+            getattr(here, "cr_await", None) or getattr(here, "ag_await", None) or getattr(here, "gi_yieldfrom", None)
+        )
+        if following is None:
+            break
+        here = following
+    return line, getattr(task, "_fut_waiter", None)
+
+
+def caller_line_of(frame: Any) -> str | None:
+    name = frame.f_globals.get("__name__", "")
+    if name.startswith(("aob.", "asyncio", "anyio")):
+        return None
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

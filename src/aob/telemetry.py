@@ -1,0 +1,43 @@
+"""The table of what the engine tells about itself. Logs, metrics and spans subscribe to it; nothing is computed for nobody."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+EVENTS: dict[str, str] = {
+    "lease_taken": "this process owns a partition now: partition, epoch",
+    "lease_lost": "another process owns the partition: partition, epoch",
+    "standing_by": "another process owns the partition; this one waits: partition",
+    "run_parked": "a run was parked: run_id, code, reason",
+    "turn_blocked": "a workflow turn runs too long: run_id, seconds, stack",
+    "store_full": "the disk is full; nothing is acknowledged until there is space",
+    "store_failed": "a write could not be made durable; this process takes no more work: error",
+    "recovered": "open runs were taken over: runs, seconds",
+    "swept": "finished runs were deleted after their retention: runs",
+    "attempt_leaked": "an attempt did not stop when it was told to: run_id, step",
+}
+"""Name and meaning of every event."""
+
+Subscriber = Callable[[str, Mapping[str, Any]], None]
+_subscribers: list[Subscriber] = []
+_log = logging.getLogger("aob")
+_LEVELS = {
+    "run_parked": logging.WARNING, "turn_blocked": logging.WARNING, "store_full": logging.ERROR,
+    "store_failed": logging.CRITICAL, "lease_lost": logging.WARNING, "attempt_leaked": logging.WARNING,
+}  # fmt: skip
+
+
+def subscribe(fn: Subscriber) -> Callable[[], None]:
+    """Call `fn(name, fields)` for every event from now on; returns what ends it."""
+    _subscribers.append(fn)
+    return lambda: _subscribers.remove(fn)
+
+
+def tell(name: str, **fields: Any) -> None:
+    """Report an event to the log and all subscribers."""
+    assert name in EVENTS, name
+    _log.log(_LEVELS.get(name, logging.INFO), "%s %s", name, " ".join(f"{k}={v}" for k, v in fields.items()))
+    for fn in list(_subscribers):
+        fn(name, fields)
