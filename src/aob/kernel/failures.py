@@ -61,7 +61,10 @@ def capture(exc: BaseException) -> Failure:
 
     An error that `restore` made is recognised: what comes out is the original again, with the new frames in front.
     """
-    return _capture(exc, MAX_CAUSES, frozenset())
+    try:
+        return _capture(exc, MAX_CAUSES, frozenset())
+    except Exception:  # attributes can be properties that raise
+        return Failure(type=_type_name(exc), message=_message(exc), partial=True, traceback=_frames(exc))
 
 
 def restore(failure: Failure) -> BaseException:

@@ -155,6 +155,15 @@ class Broken(Exception):
         raise RuntimeError("no text")
 
 
+class Hostile(OSError):
+    @property
+    def filename(self) -> str:
+        raise RuntimeError("no name")
+
+    def __str__(self) -> str:
+        return "hostile"
+
+
 class Unloadable(Exception):
     """Its constructor wants what it does not record."""
 

@@ -21,7 +21,7 @@ from aob.kernel.failures import (
     render,
     restore,
 )
-from tests.unit.kernel.shapes import Broken, Declined, Holder, NotAnError, Unloadable
+from tests.unit.kernel.shapes import Broken, Declined, Holder, Hostile, NotAnError, Unloadable
 
 
 def raised(exc: BaseException, cause: BaseException | None = None) -> BaseException:
@@ -236,6 +236,12 @@ def test_a_new_error_of_the_same_type_is_not_taken_for_the_old() -> None:
     carrier = restore(recorded(ValueError("old"))).__cause__
     failure = capture(raised(ValueError("new"), carrier))
     assert failure.message == "new" and failure.cause and failure.cause.message == "old"
+
+
+def test_attributes_that_raise_are_no_error_of_ours() -> None:
+    failure = recorded(raised(Hostile(2, "gone")))
+    assert failure.message == "hostile" and "in raised" in failure.traceback
+    assert type(restore(failure)) is ActivityFailed
 
 
 def test_notes_come_back() -> None:
