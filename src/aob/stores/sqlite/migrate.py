@@ -38,12 +38,12 @@ def migrate(connection: Connection, known: dict[int, str] | None = None) -> int:
     """
     steps = migrations() if known is None else known
     newest = max(steps)
-    if _refuse_foreign(connection, newest) == newest:
+    if refuse_others(connection, newest) == newest:
         return 0
     connection.execute("begin exclusive")
     try:
         # another process may have been faster
-        version = _refuse_foreign(connection, newest)
+        version = refuse_others(connection, newest)
         for number in range(version + 1, newest + 1):
             connection.execute(steps[number])
         connection.execute(f"pragma application_id = {APPLICATION_ID}")
@@ -56,7 +56,15 @@ def migrate(connection: Connection, known: dict[int, str] | None = None) -> int:
     return newest - version
 
 
-def _refuse_foreign(connection: Connection, newest: int) -> int:
+def refuse_others(connection: Connection, newest: int | None = None) -> int:
+    """See that the file is ours to use, without changing anything; its schema version.
+
+    Raises:
+        StoreTooNew: a newer aob wrote it.
+        StoreUnavailable: it is some other program's database.
+    """
+    if newest is None:
+        newest = max(migrations())
     version = schema_version(connection)
     tables = connection.execute("select count(*) from sqlite_schema").fetchall()[0][0]
     if tables and connection.pragma("application_id") != APPLICATION_ID:

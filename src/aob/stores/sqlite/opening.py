@@ -8,11 +8,13 @@ from pathlib import Path
 import apsw
 
 from aob.errors import BadUrl, StoreUnavailable
-from aob.process import FileLock
-from aob.stores.sqlite import faults
+from aob.process import FileLock, pause
+from aob.stores.sqlite import faults, wal
 from aob.stores.sqlite.driver import Connection, connect
-from aob.stores.sqlite.migrate import migrate, schema_version
+from aob.stores.sqlite.migrate import migrate, refuse_others, schema_version
 from aob.stores.sqlite.options import SqliteOptions
+
+_STEP = 0.01
 
 
 def path_of(url: str) -> str:
@@ -46,6 +48,8 @@ def open_connections(path: str, options: SqliteOptions) -> tuple[Connection, Con
         schema_version(reading)
     except BaseException as e:
         for connection in opened:
+            # a log that may hold what the file has lost is evidence: closing must not fold it in and delete it
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.close()
         if isinstance(e, apsw.Error):
             raise faults.translated(e, path, options.busy_timeout) from e
@@ -60,31 +64,47 @@ def _connect(path: str, options: SqliteOptions, *, readonly: bool = False) -> Co
 
 
 def _prepare(connection: Connection, path: str, options: SqliteOptions) -> None:
+    refuse_others(connection)
     if os.path.getsize(path) == 0:
         connection.execute("pragma page_size = 16384")
+    _use_log(connection, options.busy_timeout)
     for pragma in (
-        "journal_mode = wal",
         "synchronous = full",
         "foreign_keys = off",
         "temp_store = memory",
         f"cache_size = -{options.cache_kib}",
     ):
         connection.execute(f"pragma {pragma}")
-    if schema_version(connection) and _to_check(connection, path, options):
-        found = connection.execute("pragma quick_check(1)").fetchall()
-        if found != [("ok",)]:
-            raise faults.corrupt(path, found[0][0])
+    if options.check != "never":
+        _check(connection, path, options)
     migrate(connection)
 
 
-def _to_check(connection: Connection, path: str, options: SqliteOptions) -> bool:
-    if options.check != "auto":
-        return options.check == "always"
-    return os.path.getsize(path) <= options.check_up_to or _stopped_badly(connection, path)
+def _use_log(connection: Connection, patience: float) -> None:
+    # SQLite does not wait here when another process makes the same file at the same time
+    for _ in range(max(1, int(patience / _STEP))):
+        try:
+            connection.execute("pragma journal_mode = wal")
+            return
+        except apsw.BusyError:
+            pause(_STEP)
+    connection.execute("pragma journal_mode = wal")
+
+
+def _check(connection: Connection, path: str, options: SqliteOptions) -> None:
+    if found := wal.damage(connection, path):
+        raise faults.corrupt(path, found)
+    small = os.path.getsize(path) <= options.check_up_to
+    if small or options.check == "always" or _stopped_badly(connection, path):
+        found = connection.execute("pragma quick_check(1)").fetchall()[0][0]
+        if found != "ok":
+            raise faults.corrupt(path, found)
 
 
 def _stopped_badly(connection: Connection, path: str) -> bool:
     """Whether an owner neither released its partition nor is alive."""
+    if not schema_version(connection):
+        return False
     for (partition,) in connection.execute("select id from partition where not released and locked").fetchall():
         lock = FileLock(owner_lock(path, partition))
         if lock.take():
