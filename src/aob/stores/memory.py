@@ -264,7 +264,7 @@ class MemoryStore:
     def _held(self, partition: int, epoch: int) -> Held:
         self._refuse_closed()
         held = self.state.partitions.get(partition)
-        if held is None or held.epoch != epoch or held.released:
+        if held is None or held.epoch != epoch:
             self._lost(partition, epoch)
             raise LeaseLost(f"partition {partition} is no longer held under epoch {epoch}; another process owns it now")
         return held

@@ -11,7 +11,7 @@ from aob.stores.sqlite.writer import Refused, Writer
 
 _INBOX_PAGE = 1000
 
-_EPOCH = "select epoch from partition where id = ? and not released"
+_EPOCH = "select epoch from partition where id = ?"
 _FRESH = f"select {columns.MESSAGE} from inbox where partition = ? and id > ? order by id limit {_INBOX_PAGE}"
 _RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
 _START = (

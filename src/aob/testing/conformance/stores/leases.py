@@ -52,9 +52,21 @@ class LeaseTests(StoreSetting):
 
     async def test_a_released_partition_is_free_at_once_and_clean(self) -> None:
         async with self.opened(2) as (_, (a, b)):
-            await a.release(await taken(a))
+            old = await taken(a)
+            await a.release(old)
             lease = await taken(b, owner="b")
-            assert (lease.epoch, lease.clean) == (2, True)
+            assert lease.epoch > old.epoch
+            assert lease.clean
+
+    async def test_a_partition_can_be_handed_over_as_unclean_as_it_was_found(self) -> None:
+        async with self.opened(3) as (clock, (a, b, c)):
+            await taken(a)
+            clock.seconds += TTL + 1
+            found = await taken(b, owner="b")
+            await b.release(found, clean=False)
+            lease = await taken(c, owner="c")
+            assert lease.epoch > found.epoch
+            assert (found.clean, lease.clean) == (False, False)
 
     async def test_an_expired_lease_is_taken_over_and_is_not_clean(self) -> None:
         async with self.opened(2) as (clock, (a, b)):
@@ -165,5 +177,6 @@ class LeaseTests(StoreSetting):
             await started(a, first, run)
             await told(a, first, *story.tell(b"1"))
             await a.release(first)
-            await told(b, await taken(b, owner="b"), *story.tell(b"2"))
-            assert [event.epoch for event in await a.events(run.key, 0, 10)] == [1, 2]
+            second = await taken(b, owner="b")
+            await told(b, second, *story.tell(b"2"))
+            assert [event.epoch for event in await a.events(run.key, 0, 10)] == [first.epoch, second.epoch]
