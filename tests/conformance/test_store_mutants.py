@@ -13,6 +13,7 @@ from aob.errors import AobError
 from aob.stores.rows import Append, Appended, Lease, Message, RunRow
 from aob.stores.sqlite import commits, leases, reads
 from aob.stores.sqlite.commits import Commits
+from aob.stores.sqlite.leases import Leases
 from aob.stores.sqlite.removal import Removal
 from tests.conformance.test_store_sqlite import TestSqliteStore as Suite
 
