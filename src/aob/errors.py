@@ -1,4 +1,5 @@
-"""One error tree, by who must act. Every error has a stable `code`, says what to do, and names the run and step where it applies.
+"""One error tree, by who must act. Every error has a stable `code`, says what to do, and names the run and step where
+it applies.
 
 - `CallerError`: the call was wrong, or came too late; change the call.
 - `AuthorError`: the workflow's or activity's code must change.
@@ -36,7 +37,7 @@ class AobError(Exception):
         return f"{self.message} ({where})" if where else self.message
 
 
-# --- the caller must act ---------------------------------------------------------------------------------------------
+# --- the caller must act -------------------------------------------------------------------------
 
 
 class CallerError(AobError):
@@ -153,7 +154,7 @@ class BadUrl(CallerError):
     code = "bad_url"
 
 
-# --- the author must act ---------------------------------------------------------------------------------------------
+# --- the author must act -------------------------------------------------------------------------
 
 
 class AuthorError(AobError):
@@ -214,7 +215,7 @@ class NonRetryable(AobError):
     code = "non_retryable"
 
 
-# --- the operator must act -------------------------------------------------------------------------------------------
+# --- the operator must act -----------------------------------------------------------------------
 
 
 class OperatorError(AobError):
@@ -271,7 +272,7 @@ class UnknownEvent(OperatorError):
     code = "unknown_event"
 
 
-# --- how a run or a step ended ---------------------------------------------------------------------------------------
+# --- how a run or a step ended -------------------------------------------------------------------
 
 
 class ActivityFailed(AobError):

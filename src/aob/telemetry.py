@@ -1,4 +1,5 @@
-"""The table of what the engine tells about itself. Logs, metrics and spans subscribe to it; nothing is computed for nobody."""
+"""The table of what the engine tells about itself. Logs, metrics and spans subscribe to it; nothing is computed
+for nobody."""
 
 from __future__ import annotations
 
@@ -24,9 +25,13 @@ Subscriber = Callable[[str, Mapping[str, Any]], None]
 _subscribers: list[Subscriber] = []
 _log = logging.getLogger("aob")
 _LEVELS = {
-    "run_parked": logging.WARNING, "turn_blocked": logging.WARNING, "store_full": logging.ERROR,
-    "store_failed": logging.CRITICAL, "lease_lost": logging.WARNING, "attempt_leaked": logging.WARNING,
-}  # fmt: skip
+    "run_parked": logging.WARNING,
+    "turn_blocked": logging.WARNING,
+    "store_full": logging.ERROR,
+    "store_failed": logging.CRITICAL,
+    "lease_lost": logging.WARNING,
+    "attempt_leaked": logging.WARNING,
+}
 
 
 def subscribe(fn: Subscriber) -> Callable[[], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -15,7 +15,7 @@ from msgspec import Raw
 from aob.client.live import LiveStream
 from aob.client.opening import open_store
 from aob.client.owner import Owner
-from aob.client.run import Run
+from aob.client.run import Run, annotation_of
 from aob.client.views import Page, Ticket, summary_view, ticket_view
 from aob.clock import Clock, SystemClock, from_datetime
 from aob.engine.active import ActiveRun
@@ -28,6 +28,7 @@ from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.starts import StartRequest, exists_error, row_of, same_start, start_request
 from aob.errors import BadInput, CallerError, RunExists, RunNotFound
 from aob.kernel.codec import codec_for
+from aob.kernel.events import NULL
 from aob.process import Process, SystemProcess
 from aob.settings import Settings, load
 from aob.stores.protocol import Store
@@ -152,11 +153,18 @@ class Client:
         signal: tuple[Any, ...] | None = None,
         **kwargs: Any,
     ) -> Run[R]: ...
-    async def start(
-        self, workflow: Workflow[..., Any] | str, *args: Any, run_id: str | None = None, tenant: str | None = None,
-        attributes: Mapping[str, str] | None = None, timeout: float | timedelta | None = None, start_at: datetime | None = None,
-        signal: tuple[Any, ...] | None = None, **kwargs: Any,
-    ) -> Run[Any]:  # fmt: skip
+    async def start(  # pyright: ignore[reportInconsistentOverload]
+        self,
+        workflow: Workflow[..., Any] | str,
+        *args: Any,
+        run_id: str | None = None,
+        tenant: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        timeout: float | timedelta | None = None,
+        start_at: datetime | None = None,
+        signal: tuple[Any, ...] | None = None,
+        **kwargs: Any,
+    ) -> Run[Any]:
         """Start a run; durable when it returns. The same `run_id`, workflow and input return the run that exists.
 
         Args:
@@ -322,7 +330,7 @@ class Client:
         Raises:
             TicketNotFound, TicketClosed, BadPayload.
         """
-        edited = None if data is None else Raw(codec_for(Any, f"ticket {ticket}").encode_checked(data)[0])
+        edited = NULL if data is None else Raw(codec_for(Any, f"ticket {ticket}").encode_checked(data)[0])
         decision = Decision(approved=approved, by=by, reason=reason, data=edited)
         name = tenant or self.tenant
         known = await self.store.get_ticket(name, ticket)
@@ -353,7 +361,7 @@ class Client:
             await asyncio.wait(waits, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
 
     @contextmanager
-    def live(self, tenant: str, run_id: str, on: bool) -> Iterator[LiveStream]:
+    def live(self, tenant: str, run_id: str, on: bool) -> Generator[LiveStream]:
         """What attempts of a run of this process emit while the block lasts."""
         executors = [w.executor for w in self._workers if w.executor is not None] if on else []
         with LiveStream(self.clock, tenant, run_id, executors) as stream:
@@ -388,9 +396,11 @@ def _moment(at: datetime) -> int:
 
 
 def _signal(given: tuple[Any, ...]) -> tuple[str, Raw, str | None]:
-    name, payload, signal_id = (*given, None, None)[:3]
-    annotation = Any if isinstance(payload, dict | list | str | int | float | bool | None) else type(payload)
-    return name, Raw(codec_for(annotation, f"signal {name}").encode_checked(payload)[0]), signal_id
+    name, payload, signal_id = (*given, None, None, None)[:3]
+    if not isinstance(name, str) or len(given) > 3:
+        raise CallerError(f"signal= is (name, payload, id), not {given!r}")
+    body = codec_for(annotation_of(payload), f"signal {name}").encode_checked(payload)[0]
+    return name, Raw(body), signal_id
 
 
 def _labels(attributes: Mapping[str, str] | None) -> dict[str, str]:

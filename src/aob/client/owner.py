@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
@@ -15,7 +14,7 @@ from aob.engine.executor import Outcomes
 from aob.engine.host import Host
 from aob.engine.inbox import Reply
 from aob.engine.payloads import PayloadCodec
-from aob.errors import AobError, NoWorker
+from aob.errors import NoWorker
 from aob.kernel.failures import restore
 from aob.kernel.steps import Step
 from aob.process import Process
@@ -80,7 +79,7 @@ class Owner:
         await self._store.send(Message(tenant=tenant, run_id=run_id, kind=kind, body=msgspec.json.encode(body)))
 
     @asynccontextmanager
-    async def _for_a_moment(self) -> AsyncIterator[Host | None]:
+    async def _for_a_moment(self) -> AsyncGenerator[Host | None]:
         lease = await self._store.acquire(0, self._process.name, self._settings.lease_ttl)
         if lease is None:
             yield None
@@ -115,6 +114,5 @@ class Owner:
             await self._store.wait_changed(0.1)
         got = msgspec.json.decode(answer, type=Reply)
         if got.failure is not None:
-            error = restore(got.failure)
-            raise error if isinstance(error, AobError) else error
-        return got.result if got.result is not None else Raw(b"null")
+            raise restore(got.failure)
+        return got.result

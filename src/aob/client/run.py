@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -122,7 +122,7 @@ class Run(Generic[R]):
         row = await self._row()
         if active is not None and row.status == "running" and active.busy == 0 and active.machine is not None:
             if active.machine.waiting() and active.pending == 0:
-                row.status, row.due = "waiting", active.machine.next_due()
+                row.status, row.due = "waiting", active.machine.timers.next_due()
         return summary_view(row)
 
     async def history(self) -> list[Event]:
@@ -174,7 +174,7 @@ class Run(Generic[R]):
         Raises:
             RunFinished: the run has ended.
         """
-        data = Raw(codec_for(_type_of(payload), f"signal {name}").encode_checked(payload)[0])
+        data = Raw(codec_for(annotation_of(payload), f"signal {name}").encode_checked(payload)[0])
         host = self._client.host()
         if host is not None:
             await host.controls.signal_run(self.tenant, self.run_id, name, data, id)
@@ -276,9 +276,10 @@ class Run(Generic[R]):
             check_run_id(run_id) if run_id is not None else f"{self.run_id[:150]}.fork-{self._client.process.new_id(8)}"
         )
         given = {
-            k: Raw(codec_for(_type_of(v), f"override {k}").encode_checked(v)[0]) for k, v in (overrides or {}).items()
+            k: Raw(codec_for(annotation_of(v), f"override {k}").encode_checked(v)[0])
+            for k, v in (overrides or {}).items()
         }
-        other = None if input is None else Raw(self._encode_input(input))
+        other = ev.NULL if input is None else Raw(self._encode_input(input))
         request = ForkRequest(run_id=new_id.replace("~", "."), at=at, overrides=given, input=other)
         await self._ask("fork", request, lambda h: h.controls.fork(self.tenant, self.run_id, request))
         return Run(self._client, self.tenant, request.run_id or new_id, self._workflow)
@@ -286,18 +287,19 @@ class Run(Generic[R]):
     def _encode_input(self, value: object) -> bytes:
         if self._workflow is not None and len(self._workflow.codec.names) == 1:
             return self._workflow.codec.encode_input((value,), {})
-        return codec_for(_type_of(value), "input").encode_checked(value)[0]
+        return codec_for(annotation_of(value), "input").encode_checked(value)[0]
 
-    async def _ask(self, kind: str, body: Any, here: Any) -> Any:
+    async def _ask(self, kind: str, body: Any, here: Callable[[Host], Awaitable[Any]]) -> Any:
         await self._row()
         return await self._client.owner.ask(self.tenant, self.run_id, kind, body, here)
 
 
-def _type_of(value: object) -> Any:
+def annotation_of(value: object) -> Any:
+    """How to encode a value of which no annotation tells: plain JSON as it is, else by its own type."""
     return Any if value is None or isinstance(value, dict | list | tuple | str | int | float | bool) else type(value)
 
 
 def _call(args: tuple[object, ...], kwargs: dict[str, object]) -> Raw:
-    items = [bytes(codec_for(_type_of(a), "argument").encode_checked(a)[0]) for a in args]
-    named = {k: Raw(codec_for(_type_of(v), f"argument {k}").encode_checked(v)[0]) for k, v in kwargs.items()}
+    items = [bytes(codec_for(annotation_of(a), "argument").encode_checked(a)[0]) for a in args]
+    named = {k: Raw(codec_for(annotation_of(v), f"argument {k}").encode_checked(v)[0]) for k, v in kwargs.items()}
     return Raw(msgspec.json.encode([[Raw(i) for i in items], named]))

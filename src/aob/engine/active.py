@@ -19,13 +19,29 @@ class ActiveRun:
         machine: None when its workflow is not served here: then events are recorded, but no code runs.
 
     `seq` and `chain` are those of the last event that was put into a commit. `busy` counts attempts in
-    flight, `pending` events that are not committed yet. `ended`: its end is on the way; `terminal`: its end is committed.
+    flight, `pending` events that are not committed yet. `ended`: its end is on the way; `terminal`: its end is
+    committed.
     """
 
     __slots__ = (
-        "armed", "busy", "chain", "ended", "gone", "idle_since", "last_at", "machine", "parked", "pending", "row", "seen", "seq",
-        "stored_due", "stored_status", "terminal", "waiters",
-    )  # fmt: skip
+        "armed",
+        "busy",
+        "chain",
+        "ended",
+        "gone",
+        "idle_since",
+        "last_at",
+        "machine",
+        "parked",
+        "pending",
+        "row",
+        "seen",
+        "seq",
+        "stored_due",
+        "stored_status",
+        "terminal",
+        "waiters",
+    )
 
     def __init__(self, row: RunRow, machine: Machine | None, seq: int = 0, chain: int = 0) -> None:
         self.row = row

@@ -1,7 +1,8 @@
-"""Group commit: what all runs of the process produce in a turn goes to the store in one transaction, and only then takes effect.
+"""Group commit: what all runs of the process produce in a turn goes to the store in one transaction, and only then
+takes effect.
 
-A record is an event of a run on its way to the store. Its `seq`, time and checksum are set when its group is sent; if the store
-answers that inbox messages came first, they are dealt with and everything is numbered anew behind them.
+A record is an event of a run on its way to the store. Its `seq`, time and checksum are set when its group is sent; if
+the store answers that inbox messages came first, they are dealt with and everything is numbered anew behind them.
 """
 
 from __future__ import annotations
@@ -33,9 +34,21 @@ class Group:
     """What one commit will hold."""
 
     __slots__ = (
-        "acks", "after", "atomic", "blobs", "chains", "records", "replies", "seen", "sends", "seqs", "starts", "summaries", "takes",
+        "acks",
+        "after",
+        "atomic",
+        "blobs",
+        "chains",
+        "records",
+        "replies",
+        "seen",
+        "sends",
+        "seqs",
+        "starts",
+        "summaries",
+        "takes",
         "tickets",
-    )  # fmt: skip
+    )
 
     def __init__(self, atomic: bool = False) -> None:
         self.atomic = atomic
@@ -77,12 +90,16 @@ class Commits:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, payloads: Payloads, *,
+        self,
+        store: Store,
+        clock: Clock,
+        payloads: Payloads,
+        *,
         applied: Callable[[list[Record], list[int]], None],
         conflicts: Callable[[ActiveRun, RunRow], None],
         inbox: Callable[[list[Message]], None],
         stopped: Callable[[AobError], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._store = store
         self._clock = clock
         self._payloads = payloads
@@ -105,7 +122,7 @@ class Commits:
         self.lease = lease
         self.failed = None
 
-    # --- what goes in -----------------------------------------------------------------------------------------------------
+    # --- what goes in -----------------------------------------------------------------------------
 
     def add(self, run: ActiveRun, event: ev.Event, value: Any = UNSET) -> None:
         """Put an event into the next commit; `value` is a step's result as decoded, to spare decoding it again."""
@@ -165,7 +182,7 @@ class Commits:
         self._scheduled = True
         self._loop.call_soon(self._flush)
 
-    # --- sending ----------------------------------------------------------------------------------------------------------
+    # --- sending ----------------------------------------------------------------------------------
 
     def _flush(self) -> None:
         if self._sending or self.failed is not None:
@@ -184,7 +201,7 @@ class Commits:
         except Exception as e:
             self._not_sent(group, e)
         else:
-            task = self._loop.create_task(_resume(sending, waiting))
+            task: asyncio.Task[Appended] = self._loop.create_task(_resume(sending, waiting))  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
             task.add_done_callback(lambda t: self._later(group, t))
 
     def _later(self, group: Group, task: asyncio.Task[Appended]) -> None:
@@ -224,10 +241,19 @@ class Commits:
         for run in group.summaries.values():
             run.row.updated = now
         return Append(
-            partition=self.lease.partition, epoch=self.lease.epoch, starts=[r.row for r in group.starts.values()],
-            events=rows, summaries=[r.row for r in group.summaries.values()], blobs=blobs, seen=[(r.row, i) for r, i in group.seen],
-            tickets=group.tickets, sends=group.sends, takes=group.takes, replies=group.replies, all_or_nothing=group.atomic,
-        )  # fmt: skip
+            partition=self.lease.partition,
+            epoch=self.lease.epoch,
+            starts=[r.row for r in group.starts.values()],
+            events=rows,
+            summaries=[r.row for r in group.summaries.values()],
+            blobs=blobs,
+            seen=[(r.row, i) for r, i in group.seen],
+            tickets=group.tickets,
+            sends=group.sends,
+            takes=group.takes,
+            replies=group.replies,
+            all_or_nothing=group.atomic,
+        )
 
     def _unnumber(self, group: Group) -> None:
         for (run, _, _), chain in zip(reversed(group.records), reversed(group.chains), strict=True):

@@ -40,7 +40,7 @@ class Decision(msgspec.Struct, kw_only=True, omit_defaults=True):
     approved: bool
     by: str
     reason: str = ""
-    data: Raw | None = None
+    data: Raw = ev.NULL
 
 
 class ForkRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -55,7 +55,7 @@ class ForkRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     run_id: str | None = None
     at: str | None = None
     overrides: dict[str, Raw] = {}
-    input: Raw | None = None
+    input: Raw = ev.NULL
 
 
 class Controls:
@@ -66,7 +66,7 @@ class Controls:
         self._updates: dict[tuple[str, str, str], list[asyncio.Future[ev.UpdateCompleted]]] = {}
         self._deciding: set[str] = set()
 
-    # --- signals ----------------------------------------------------------------------------------------------------------
+    # --- signals ----------------------------------------------------------------------------------
 
     async def load_seen(self, run: ActiveRun) -> None:
         """Know which command ids the run has counted already."""
@@ -116,7 +116,7 @@ class Controls:
         self.signal(run, name, payload, id)
         await self._host.commits.ack()
 
-    # --- queries and updates ---------------------------------------------------------------------------------------------
+    # --- queries and updates ----------------------------------------------------------------------
 
     async def query(self, tenant: str, run_id: str, name: str, payload: Raw) -> bytes:
         """The encoded answer of a query; on an ended run by replaying it."""
@@ -201,7 +201,7 @@ class Controls:
             if not future.done():
                 future.set_result(event)
 
-    # --- ends and pauses ----------------------------------------------------------------------------------------------------
+    # --- ends and pauses --------------------------------------------------------------------------
 
     async def cancel(self, tenant: str, run_id: str, reason: str) -> None:
         """Ask a run to stop; nothing happens to one that has ended or was asked before."""
@@ -279,7 +279,7 @@ class Controls:
         await residents.load(run.row)
         await self._host.commits.ack()
 
-    # --- retry ---------------------------------------------------------------------------------------------------------------
+    # --- retry ------------------------------------------------------------------------------------
 
     async def retry(self, tenant: str, run_id: str) -> None:
         """Open a failed or timed-out run again, from the step failure that led to its end.
@@ -317,7 +317,7 @@ class Controls:
         await host.commits.ack()
         await host.residents.load(fresh.row)
 
-    # --- fork -----------------------------------------------------------------------------------------------------------------
+    # --- fork -------------------------------------------------------------------------------------
 
     async def fork(self, tenant: str, run_id: str, request: ForkRequest) -> str:
         """A new run that shares this one's history up to a step; returns its id.
@@ -334,18 +334,27 @@ class Controls:
         events = [e async for e in host.residents.history.read(row)]
         started = events[0][0]
         assert isinstance(started, ev.RunStarted)
-        if request.input is not None:
+        if request.input != ev.NULL:
             await self._restart(started, new_id, request)
             return new_id
         cut = _cut(events, request, run_id)
         fork = ActiveRun(
             RunRow(
-                tenant=tenant, run_id=new_id, workflow=row.workflow, status="running", created=host.clock.now_us(),
-                updated=host.clock.now_us(), input_hash=row.input_hash, attributes=row.attributes, origin=row.key, origin_seq=cut,
+                tenant=tenant,
+                run_id=new_id,
+                workflow=row.workflow,
+                status="running",
+                created=host.clock.now_us(),
+                updated=host.clock.now_us(),
+                input_hash=row.input_hash,
+                attributes=row.attributes,
+                origin=row.key,
+                origin_seq=cut,
                 checkpoint=row.checkpoint if row.checkpoint and row.checkpoint <= cut else 0,
             ),
-            None, cut,
-        )  # fmt: skip
+            None,
+            cut,
+        )
         stored = await host.store.events(row.key, cut - 1, 1, cut)
         fork.chain, fork.last_at = stored[0].chain, next(e for e, s in events if s == cut).at
         own = ev.Fork(new_id, host.process.new_id(8), host.process.seed(), request.overrides, row.attributes)
@@ -360,9 +369,9 @@ class Controls:
         return new_id
 
     async def _restart(self, started: ev.RunStarted, new_id: str, request: ForkRequest) -> None:
-        await self._host.starts.again(started, new_id, request.input or started.input, request.overrides)
+        await self._host.starts.again(started, new_id, request.input, request.overrides)
 
-    # --- tickets ----------------------------------------------------------------------------------------------------------------
+    # --- tickets ----------------------------------------------------------------------------------
 
     async def decide(self, tenant: str, ticket: str, decision: Decision) -> TicketRow:
         """Answer a ticket; once.
@@ -418,7 +427,7 @@ class Controls:
             ticket.closed = now
             self._host.commits.group().tickets.append(ticket)
 
-    # --- deletion ------------------------------------------------------------------------------------------------------------------
+    # --- deletion ---------------------------------------------------------------------------------
 
     async def delete(self, tenant: str, run_id: str) -> None:
         """Delete an ended run.
@@ -438,7 +447,7 @@ def answer_or_raise(answer: ev.UpdateCompleted) -> Any:
     """An update's answer as a value, or the error it raised."""
     if answer.failure is not None:
         raise restore(answer.failure)
-    return msgspec.json.decode(answer.result or b"null")
+    return msgspec.json.decode(answer.result)
 
 
 def _keep(events: list[tuple[ev.Event, int]], end: ev.Event, at: int) -> int:
@@ -462,8 +471,9 @@ def _cut(events: list[tuple[ev.Event, int]], request: ForkRequest, run_id: str) 
     if request.at is not None and request.at not in ends:
         raise StepNotFound(
             f"run {run_id!r} has not finished a step {request.at!r}; it has: {', '.join(list(ends)[:20]) or 'none'}",
-            run_id=run_id, step=request.at,
-        )  # fmt: skip
+            run_id=run_id,
+            step=request.at,
+        )
     found = [ends[s] - 1 for s in wanted if s in ends]
     if found:
         return min(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,7 +34,7 @@ class Ticket(msgspec.Struct, kw_only=True, omit_defaults=True):
     data: Raw = Raw(b"null")
     assignees: list[str] = []
     deadline: int | None = None
-    schema: Raw | None = None
+    schema: Raw = ev.NULL
 
 
 class Dispatch:
@@ -42,7 +43,7 @@ class Dispatch:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    # --- commands -------------------------------------------------------------------------------------------------------
+    # --- commands ---------------------------------------------------------------------------------
 
     def carry_out(self, run: ActiveRun) -> None:
         """Do what the run's machine has put on its command list, in order."""
@@ -55,8 +56,7 @@ class Dispatch:
             return
         if any(type(c) is ev.Changed for c in commands):
             commands = self._versions_first(run, commands)
-        for command in commands:
-            self._command(run, command)
+        self._commands(run, commands)
 
     def _versions_first(self, run: ActiveRun, commands: list[Command]) -> list[Command]:
         """What a new version of the code asks for is done only when it is durable that this run follows it."""
@@ -64,8 +64,12 @@ class Dispatch:
         others = [c for c in commands if not isinstance(c, ev.Event)]
         for event in records:
             self._command(run, event)
-        self._host.commits.group().after.append(lambda: [self._command(run, c) for c in others] and None)
+        self._host.commits.group().after.append(lambda: self._commands(run, others))
         return []
+
+    def _commands(self, run: ActiveRun, commands: Sequence[Command]) -> None:
+        for command in commands:
+            self._command(run, command)
 
     def _command(self, run: ActiveRun, command: Command) -> None:
         if run.ended:
@@ -156,13 +160,21 @@ class Dispatch:
         group.blobs += [(run, digest, blob) for digest, blob in blobs]
         group.tickets.append(
             TicketRow(
-                id=ticket_id(run.run_id, step.id), tenant=run.tenant, run_id=run.run_id, workflow=run.row.workflow, step=step.id,
-                title=asked.title, data=data, assignees=asked.assignees, schema=bytes(asked.schema) if asked.schema else None,
-                created=self._host.clock.now_us(), deadline=asked.deadline,
+                id=ticket_id(run.run_id, step.id),
+                tenant=run.tenant,
+                run_id=run.run_id,
+                workflow=run.row.workflow,
+                step=step.id,
+                title=asked.title,
+                data=data,
+                assignees=asked.assignees,
+                schema=None if asked.schema == ev.NULL else bytes(asked.schema),
+                created=self._host.clock.now_us(),
+                deadline=asked.deadline,
             )
-        )  # fmt: skip
+        )
 
-    # --- stopping -----------------------------------------------------------------------------------------------------------
+    # --- stopping ---------------------------------------------------------------------------------
 
     def _abandon(self, run: ActiveRun, command: Abandon) -> None:
         step = command.step
@@ -208,7 +220,7 @@ class Dispatch:
                     self._host.controls.withdraw(run, step)
         self._host.starts.tell_parent(run, event)
 
-    # --- retries --------------------------------------------------------------------------------------------------------------
+    # --- retries ----------------------------------------------------------------------------------
 
     def retry_later(self, run: ActiveRun, event: ev.AttemptFailed) -> None:
         """A failed attempt is durable: make the next one when it is due."""
@@ -238,7 +250,7 @@ class Dispatch:
                 self.step(run, step)
         self._host.fire_timers(run)
 
-    # --- outcomes ---------------------------------------------------------------------------------------------------------------
+    # --- outcomes ---------------------------------------------------------------------------------
 
     def attempt_succeeded(self, attempt: Attempt, data: bytes, value: Any) -> None:
         """See `Outcomes`."""
@@ -266,7 +278,7 @@ class Dispatch:
         run.busy -= 1
         step.live = None
         if run.ended or step.done() or host.failed is not None:
-            self._late(run, step, "failed", None)
+            self._late(run, step, "failed", ev.NULL)
             return
         if attempt.stopping:
             self._record_cancelled(run, step)
@@ -283,7 +295,7 @@ class Dispatch:
             late.__cause__ = error
             failure, due = capture(late), None
         if due is not None:
-            beat = None if step.heartbeat is None else Raw(codec_for(Any, "heartbeat").encode(step.heartbeat))
+            beat = Raw(codec_for(Any, "heartbeat").encode(step.heartbeat))
             host.record(run, ev.AttemptFailed(0, step.id, attempt.number, failure, due, first, beat))
         else:
             host.record(
@@ -309,7 +321,7 @@ class Dispatch:
             step.started = True
             self._host.record(attempt.run, ev.StepStarted(0, step.id, attempt.number, self._host.process.name))
 
-    def _late(self, run: ActiveRun, step: Step, outcome: str, result: Raw | None) -> None:
+    def _late(self, run: ActiveRun, step: Step, outcome: str, result: Raw) -> None:
         if self._host.failed is None and run.row.key:
             self._host.record_late(run, ev.Late(0, step.id, outcome, result))
         if run.busy == 0:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from aob.engine.payloads import Payloads
 from aob.kernel import events as ev
-from aob.kernel.machine import carry_of
+from aob.kernel.carry import carry_of
 from aob.stores.protocol import Store
 from aob.stores.rows import EventRow, RunRow
 

@@ -70,7 +70,7 @@ class Host:
         self._dirty_timer: Any = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    # --- life -----------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     async def start(self, lease: Lease) -> None:
         """Take the partition over: recover open runs, then go on."""
@@ -128,7 +128,7 @@ class Host:
             run.wake()
         self._on_stopped(error)
 
-    # --- records ----------------------------------------------------------------------------------------------------------
+    # --- records ----------------------------------------------------------------------------------
 
     def record(self, run: ActiveRun, event: ev.Event, value: Any = UNSET) -> None:
         """Put an event of a run into the next commit, with what it changes of the run's summary."""
@@ -176,7 +176,7 @@ class Host:
                 self.after(run, event)
             if run.waiters is not None:
                 run.wake()
-            due = machine.next_due()
+            due = machine.timers.next_due()
             if due != run.armed:
                 run.armed = due
                 self.wakeups.set(run.row.key, due)
@@ -198,7 +198,7 @@ class Host:
             self.residents.retire(run)
         run.wake()
 
-    # --- waiting runs ---------------------------------------------------------------------------------------------------------
+    # --- waiting runs -----------------------------------------------------------------------------
 
     def idle(self, run: ActiveRun) -> None:
         """No attempt of the run is in flight: if it only waits, its summary says so soon, and it may leave memory."""
@@ -222,7 +222,7 @@ class Host:
             if run.ended or run.busy or run.row.key == 0 or run.row.status not in ("running", "waiting"):
                 continue
             if run.machine is None or run.machine.waiting():
-                due = run.machine.next_due() if run.machine is not None else None
+                due = run.machine.timers.next_due() if run.machine is not None else None
                 if run.row.status != "waiting" or run.row.due != due:
                     run.row.status, run.row.due = "waiting", due
                     self.commits.group().summaries[id(run)] = run
@@ -242,10 +242,10 @@ class Host:
         if machine is None or run.ended or machine.mismatch is not None:
             return
         now = max(self.clock.now_us(), run.last_at)
-        for timer in machine.take_due(now):
+        for timer in machine.timers.take_due(now):
             if not machine.paused or timer.id.startswith("deadline#"):
                 self.record(run, ev.TimerFired(0, timer.id, timer.due))
-        due = machine.next_due()
+        due = machine.timers.next_due()
         if due is not None:
             run.armed = due
             self.wakeups.set(run.key, due)

@@ -1,4 +1,5 @@
-"""Messages from other processes: taken before this process's own records, turned into events, answered where an answer waits."""
+"""Messages from other processes: taken before this process's own records, turned into events, answered where an
+answer waits."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from msgspec import Raw
 from aob.engine.controls import Decision, ForkRequest
 from aob.engine.starts import StartRequest
 from aob.errors import OperatorError, RunFinished
+from aob.kernel.events import NULL
 from aob.kernel.failures import Failure, capture
 from aob.stores.rows import Message
 
@@ -54,7 +56,7 @@ class Decide(msgspec.Struct):
 class Reply(msgspec.Struct, omit_defaults=True):
     """What the owner answers."""
 
-    result: Raw | None = None
+    result: Raw = NULL
     failure: Failure | None = None
 
 
@@ -72,7 +74,8 @@ class Inbox:
             host.commits.poke()
 
     def take(self, messages: list[Message]) -> None:
-        """Deal with messages, oldest first, one sender's in their order. Those that need a run that is not in memory go on when it is."""
+        """Deal with messages, oldest first, one sender's in their order. Those that need a run that is not in
+        memory go on when it is."""
         queues: dict[tuple[str, str], list[Message]] = {}
         for message in messages:
             queues.setdefault((message.tenant, message.run_id), []).append(message)
@@ -121,7 +124,7 @@ class Inbox:
         if message.reply is not None:
             group.replies.append((message.reply, msgspec.json.encode(reply), host.clock.now_us() + _REPLY_KEPT_US))
 
-    # --- one kind each -------------------------------------------------------------------------------------------------------
+    # --- one kind each ----------------------------------------------------------------------------
 
     async def _start(self, message: Message) -> None:
         host = self._host

@@ -1,7 +1,7 @@
 """Large and encrypted payloads: what stands in an event instead of the value, and the way back.
 
-A payload that is not a plain value is stored as `{"$aob": [kind, …]}`: `blob` (a content hash), `sealed` (the codec's output) or
-`value` (a user's own value that happens to look like one of these).
+A payload that is not a plain value is stored as `{"$aob": [kind, …]}`: `blob` (a content hash), `sealed` (the codec's
+output) or `value` (a user's own value that happens to look like one of these).
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ class Payloads:
         changed: dict[str, Any] = {}
         for name in event.__struct_fields__:
             value = getattr(event, name)
-            if isinstance(value, Raw) and bytes(value[: len(_MARK)] if isinstance(value, bytes) else value).startswith(
-                _MARK
-            ):
+            if isinstance(value, Raw) and bytes(value).startswith(_MARK):
                 changed[name] = Raw(await self.open_bytes(bytes(value)))
         return msgspec.structs.replace(event, **changed) if changed else event
 

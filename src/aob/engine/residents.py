@@ -1,5 +1,5 @@
-"""Which runs are in memory: loaded when something concerns them, replayed, parked when the code does not fit, evicted when
-they only wait."""
+"""Which runs are in memory: loaded when something concerns them, replayed, parked when the code does not fit, evicted
+when they only wait."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Residents:
         """Every run in memory."""
         return list(self.by_id.values())
 
-    # --- in ---------------------------------------------------------------------------------------------------------------
+    # --- in ---------------------------------------------------------------------------------------
 
     def admit(self, run: ActiveRun) -> None:
         """A run begins."""
@@ -166,7 +166,7 @@ class Residents:
         """How an ended run ended."""
         return await self.history.terminal(row)
 
-    # --- recovery ------------------------------------------------------------------------------------------------------------
+    # --- recovery ---------------------------------------------------------------------------------
 
     async def recover(self, lease: Lease) -> None:
         """On taking the partition: runs that were at work are replayed now, waiting ones when their time comes."""
@@ -212,7 +212,7 @@ class Residents:
         run = ActiveRun(row, None)
         self._host.commits.group().summaries[id(run)] = run
 
-    # --- parked ---------------------------------------------------------------------------------------------------------------
+    # --- parked -----------------------------------------------------------------------------------
 
     def park_or_unpark(self, run: ActiveRun) -> None:
         """Make the summary say what is true: the code fits, or it does not."""
@@ -227,7 +227,7 @@ class Residents:
             row.status, row.reason = ("paused" if machine.paused else "running"), None
         self._host.commits.group().summaries[id(run)] = run
 
-    # --- out --------------------------------------------------------------------------------------------------------------------
+    # --- out --------------------------------------------------------------------------------------
 
     def retire(self, run: ActiveRun) -> None:
         """The run has ended and its end is durable."""
@@ -250,9 +250,15 @@ class Residents:
 
     def _may_leave(self, run: ActiveRun) -> bool:
         return (
-            run.busy == 0 and run.pending == 0 and not run.ended and run.stored_status == "waiting" and run.row.status == "waiting"
-            and run.machine is not None and run.machine.waiting() and run.machine.mismatch is None
-        )  # fmt: skip
+            run.busy == 0
+            and run.pending == 0
+            and not run.ended
+            and run.stored_status == "waiting"
+            and run.row.status == "waiting"
+            and run.machine is not None
+            and run.machine.waiting()
+            and run.machine.mismatch is None
+        )
 
     def evict(self, run: ActiveRun) -> None:
         """Drop a waiting run from memory; its event brings it back."""

@@ -49,9 +49,15 @@ class StartRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
 def row_of(request: StartRequest, now_us: int, status: str) -> RunRow:
     """The summary of a run that begins."""
     return RunRow(
-        tenant=request.tenant, run_id=request.run_id, workflow=request.workflow, status=status, created=now_us, updated=now_us,
-        input_hash=input_digest(request.workflow, bytes(request.input)), attributes=request.attributes,
-    )  # fmt: skip
+        tenant=request.tenant,
+        run_id=request.run_id,
+        workflow=request.workflow,
+        status=status,
+        created=now_us,
+        updated=now_us,
+        input_hash=input_digest(request.workflow, bytes(request.input)),
+        attributes=request.attributes,
+    )
 
 
 def same_start(existing: RunRow, request: RunRow) -> bool:
@@ -75,7 +81,7 @@ class Starts:
         self._host = host
         self._met: dict[int, RunRow] = {}
 
-    # --- by callers ---------------------------------------------------------------------------------------------------------
+    # --- by callers -------------------------------------------------------------------------------
 
     def begin(self, request: StartRequest) -> ActiveRun:
         """Put a start into the next commit. After it, `outcome` tells whether the run is new."""
@@ -104,7 +110,8 @@ class Starts:
         return existing
 
     async def start_many(self, requests: list[StartRequest]) -> list[RunRow]:
-        """Start up to 1,000 runs in one commit, all or none; those that exist with the same input are taken as they are.
+        """Start up to 1,000 runs in one commit, all or none; those that exist with the same input are taken as they
+        are.
 
         Raises:
             RunExists: some ids are taken by other runs; their names are in the message, nothing was started.
@@ -144,17 +151,25 @@ class Starts:
         return self._met.pop(id(run), None)
 
     async def again(self, started: ev.RunStarted, run_id: str, input: Raw, overrides: dict[str, Raw]) -> None:
-        """A fork with another input: a new run of the same workflow, whose overridden steps are answered when called."""
+        """A fork with another input: a new run of the same workflow, whose overridden steps are answered when
+        called."""
         timeout = (started.deadline - started.at) / 1e6 if started.deadline is not None else None
         await self.start(
             StartRequest(
-                workflow=started.workflow, input=input, run_id=run_id, tenant=started.tenant, attributes=started.attributes,
-                timeout=timeout, limits=started.limits, fidelity=started.fidelity, overrides=overrides,
+                workflow=started.workflow,
+                input=input,
+                run_id=run_id,
+                tenant=started.tenant,
+                attributes=started.attributes,
+                timeout=timeout,
+                limits=started.limits,
+                fidelity=started.fidelity,
+                overrides=overrides,
                 forked_from=started.run_id,
             )
-        )  # fmt: skip
+        )
 
-    # --- by messages ----------------------------------------------------------------------------------------------------------
+    # --- by messages ------------------------------------------------------------------------------
 
     def begin_pending(self, row: RunRow, request: StartRequest) -> ActiveRun:
         """Start a run whose row another process has put into the store."""
@@ -173,11 +188,25 @@ class Starts:
         limits = request.limits
         timeouts = [t for t in (request.timeout, limits.get("wall_time")) if t is not None]
         event = ev.RunStarted(
-            now, request.workflow, request.input, request.tenant, request.run_id, host.process.new_id(8), host.process.seed(),
-            flags.CURRENT, begins + round(min(timeouts) * 1e6) if timeouts else None, request.attributes,
-            parent.run_id if parent is not None else None, step, parent.depth + 1 if parent is not None else 0, limits,
-            request.fidelity, request.forked_from, request.start_at, request.overrides,
-        )  # fmt: skip
+            now,
+            request.workflow,
+            request.input,
+            request.tenant,
+            request.run_id,
+            host.process.new_id(8),
+            host.process.seed(),
+            flags.CURRENT,
+            begins + round(min(timeouts) * 1e6) if timeouts else None,
+            request.attributes,
+            parent.run_id if parent is not None else None,
+            step,
+            parent.depth + 1 if parent is not None else 0,
+            limits,
+            request.fidelity,
+            request.forked_from,
+            request.start_at,
+            request.overrides,
+        )
         run.row.parent = event.parent
         host.commits.add(run, event)
         if request.signal is not None:
@@ -188,7 +217,7 @@ class Starts:
         program = self._host.programs.get(workflow)
         return None if program is None else Machine(program)
 
-    # --- children -----------------------------------------------------------------------------------------------------------------
+    # --- children ---------------------------------------------------------------------------------
 
     def child(self, run: ActiveRun, step: Step) -> None:
         """Start a child run, or find the one that was started before a restart."""
@@ -325,6 +354,12 @@ def start_request(program: Program, input: bytes, run_id: str, tenant: str, attr
     timeout = getattr(program, "timeout", None)
     limits = getattr(program, "limits", None)
     return StartRequest(
-        workflow=program.name, input=Raw(input), run_id=run_id, tenant=tenant, attributes=attributes, timeout=timeout,
-        limits=limits.given() if limits is not None else {}, fidelity=getattr(program, "fidelity", "fast"),
-    )  # fmt: skip
+        workflow=program.name,
+        input=Raw(input),
+        run_id=run_id,
+        tenant=tenant,
+        attributes=attributes,
+        timeout=timeout,
+        limits=limits.given() if limits is not None else {},
+        fidelity=getattr(program, "fidelity", "fast"),
+    )

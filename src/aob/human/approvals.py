@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from aob.errors import BadDefinition
 from aob.kernel.codec import ValueCodec, codec_for
+from aob.kernel.events import NULL
 from aob.kernel.machine import Machine
 from aob.kernel.steps import StepCall
 from aob.workflow.context import emit, machine_or_refuse
@@ -47,9 +48,14 @@ class TicketPlan(msgspec.Struct, frozen=True):
 
 
 async def approval(
-    title: str, data: object = None, type: Any = None, assignees: Sequence[str] = (), timeout: float | timedelta | None = None,
-    on_timeout: OnTimeout = "reject", escalate_to: str | Sequence[str] | Sequence[Sequence[str]] = (),
-) -> Decision[Any]:  # fmt: skip
+    title: str,
+    data: object = None,
+    type: Any = None,
+    assignees: Sequence[str] = (),
+    timeout: float | timedelta | None = None,
+    on_timeout: OnTimeout = "reject",
+    escalate_to: str | Sequence[str] | Sequence[Sequence[str]] = (),
+) -> Decision[Any]:
     """Open a ticket and wait for its decision, across restarts and deploys.
 
     Args:
@@ -58,7 +64,8 @@ async def approval(
         type: what edited data must fit; default: the type of `data` where that is a model, else anything.
         assignees: whom to ask.
         timeout: seconds or a timedelta until the default counts; None: wait for ever.
-        on_timeout: `reject`, `approve`, `fail` (raise `ApprovalTimeout`), or `escalate`: ask `escalate_to` next, each as long as
+        on_timeout: `reject`, `approve`, `fail` (raise `ApprovalTimeout`), or `escalate`: ask `escalate_to` next, each
+            as long as
             `timeout`; when the last of the chain has not decided either, it is rejected.
         escalate_to: a name, names, or a chain of groups of names.
 
@@ -115,9 +122,11 @@ def _as_recorded(data: Any) -> dict[str, Raw]:
 def _decision(recorded: dict[str, Raw], shown: object, wanted: ValueCodec) -> Decision[Any]:
     edited = recorded.get("data")
     return Decision(
-        approved=msgspec.json.decode(recorded["approved"]), by=msgspec.json.decode(recorded.get("by", Raw(b'""'))),
-        reason=msgspec.json.decode(recorded.get("reason", Raw(b'""'))), data=shown if edited is None else wanted.decode(edited),
-    )  # fmt: skip
+        approved=msgspec.json.decode(recorded["approved"]),
+        by=msgspec.json.decode(recorded.get("by", Raw(b'""'))),
+        reason=msgspec.json.decode(recorded.get("reason", Raw(b'""'))),
+        data=shown if edited is None or edited == NULL else wanted.decode(edited),
+    )
 
 
 def _default(title: str, data: object, on_timeout: OnTimeout) -> Decision[Any]:

@@ -15,6 +15,9 @@ from msgspec import Raw
 from aob.errors import UnknownEvent
 from aob.kernel.failures import Failure
 
+NULL = Raw(b"null")
+"""A payload that is not there (msgspec cannot decode `Raw | None`)."""
+
 
 class Event(msgspec.Struct, array_like=True, gc=False):
     """What every event has.
@@ -81,7 +84,7 @@ class AttemptFailed(Event):
     failure: Failure
     due: int
     first_start: int = 0
-    heartbeat: Raw | None = None
+    heartbeat: Raw = NULL
 
 
 class StepCompleted(Event):
@@ -105,7 +108,7 @@ class StepFailed(Event):
     failure: Failure
     attempts: int = 1
     took: int = 0
-    input: Raw | None = None
+    input: Raw = NULL
 
 
 class TimerFired(Event):
@@ -132,7 +135,7 @@ class UpdateCompleted(Event):
     KIND = "update_completed"
     step: str
     name: str
-    result: Raw | None = None
+    result: Raw = NULL
     failure: Failure | None = None
 
 
@@ -186,7 +189,7 @@ class Late(Event):
     KIND = "late"
     step: str
     outcome: str
-    result: Raw | None = None
+    result: Raw = NULL
 
 
 class RunCompleted(Event):

@@ -1,9 +1,12 @@
 """The private event loop of one run: asyncio without a clock, a selector or threads.
 
 Handles run first in, first out, until none is left; time is the time of the event being applied; timers are durable and
-belong to the run. Futures and tasks hash by a number drawn from the run's seed and their order of creation: asyncio keeps
-them in sets, and a set ordered by address would abort a TaskGroup in another order in every process.
+belong to the run. Futures and tasks hash by a number drawn from the run's seed and their order of creation: asyncio
+keeps them in sets, and a set ordered by address would abort a TaskGroup in another order in every process.
 """
+
+# asyncio duck-types loops and handles, and keeps what we must look at private
+# pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
 
@@ -62,9 +65,14 @@ class TimerHandle(Handle):
     __slots__ = ("due", "id", "on_cancel")
 
     def __init__(
-        self, id: str, due: int, on_cancel: Callable[[TimerHandle], None],
-        fn: Callable[..., object], args: tuple[Any, ...], context: Context | None,
-    ) -> None:  # fmt: skip
+        self,
+        id: str,
+        due: int,
+        on_cancel: Callable[[TimerHandle], None],
+        fn: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> None:
         super().__init__(fn, args, context)
         self.id = id
         self.due = due
@@ -123,28 +131,28 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._tasks: list[WorkflowTask] = []
         self._prune_at = 32
 
-    # --- what asyncio calls -------------------------------------------------------------------------------------------
+    # --- what asyncio calls -----------------------------------------------------------------------
 
     def time(self) -> float:
         return self.now_us / 1e6
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Handle:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Handle:
         handle = Handle(callback, args, context)
         self.ready.append(handle)
         return handle
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> TimerHandle:  # pyright: ignore[reportIncompatibleMethodOverride]
+    ) -> TimerHandle:
         return self.owner.start_timer(self.now_us + round(delay * 1e6), callback, args, context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> TimerHandle:  # pyright: ignore[reportIncompatibleMethodOverride]
+    ) -> TimerHandle:
         return self.owner.start_timer(round(when * 1e6), callback, args, context)
 
     def create_future(self) -> asyncio.Future[Any]:
-        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        frame = sys._getframe(1)
         if frame.f_code is _WAIT_CODE:
             _refuse_unordered(frame)
         future = WorkflowFuture.__new__(WorkflowFuture)
@@ -154,7 +162,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def create_task(
         self, coro: Any, *, name: object = None, context: Context | None = None, **_: Any
-    ) -> asyncio.Task[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    ) -> asyncio.Task[Any]:
         early = self._as_completed_task(coro)
         if early is not None:
             return early
@@ -209,7 +217,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     async def shutdown_asyncgens(self) -> None:
         pass
 
-    # --- running --------------------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------
 
     def drain(self) -> None:
         """Run handles until none is ready. The caller has made this the running loop."""
@@ -218,26 +226,27 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         parked: list[Handle] = []
         while ready:
             handle = ready.popleft()
-            if handle._cancelled:  # pyright: ignore[reportPrivateUsage]
+            if handle._cancelled:
                 continue
             count += 1
             if count > _MANY:
                 # anyio cancels again on every turn until its tasks have left; when nothing else runs, wait for an event
-                quiet = quiet + 1 if getattr(handle._fn, "__name__", "") == _ANYIO_REDELIVERY else 0  # pyright: ignore[reportPrivateUsage]
+                quiet = quiet + 1 if getattr(handle._fn, "__name__", "") == _ANYIO_REDELIVERY else 0
                 if quiet > _MANY:
                     parked.append(handle)
                     continue
             try:
-                handle._context.run(handle._fn, *handle._args)  # pyright: ignore[reportPrivateUsage]
+                handle._context.run(handle._fn, *handle._args)
             except BaseException as e:
                 self.owner.loop_failed(e)
         ready.extend(parked)
 
-    # --- order where asyncio has none -------------------------------------------------------------------------------------
+    # --- order where asyncio has none -------------------------------------------------------------
 
     def _as_completed_task(self, coro: Any) -> asyncio.Task[Any] | None:
-        """`as_completed` puts its awaitables into a set. Make tasks of them in the order given, when it asks for the first."""
-        frame = _as_completed_frame(sys._getframe(2))  # pyright: ignore[reportPrivateUsage]
+        """`as_completed` puts its awaitables into a set. Make tasks of them in the order given, when it asks for
+        the first."""
+        frame = _as_completed_frame(sys._getframe(2))
         if frame is None:
             return None
         task = self._ordered.pop(id(coro), None)
@@ -256,7 +265,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
 
 def _as_completed_frame(frame: FrameType | None) -> FrameType | None:
-    """The frame of `as_completed` when `ensure_future` was called from it (its name and depth differ by Python version)."""
+    """The frame of `as_completed` when `ensure_future` was called from it (its name and depth differ by Python
+    version)."""
     if frame is None or (frame.f_code.co_name != "ensure_future" and frame.f_code.co_name != "_ensure_future"):
         return None
     for _ in range(4):
@@ -293,7 +303,7 @@ def caller_line(frame: FrameType | None) -> str:
 
 def _refuse(name: str) -> Callable[..., NoReturn]:
     def refused(self: WorkflowLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        where = caller_line(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+        where = caller_line(sys._getframe(1))
         raise IoInWorkflow(
             f"{name} was called in a workflow, at {where}: workflow code must not do I/O, start threads or processes. "
             "Make it an activity: put the call into an async def (or def) with @aob.activity and await that"
@@ -304,14 +314,44 @@ def _refuse(name: str) -> Callable[..., NoReturn]:
 
 
 for _name in (
-    "run_in_executor", "set_default_executor", "call_soon_threadsafe", "getaddrinfo", "getnameinfo", "create_connection",
-    "create_server", "create_unix_connection", "create_unix_server", "create_datagram_endpoint", "connect_accepted_socket",
-    "start_tls", "sendfile", "connect_read_pipe", "connect_write_pipe", "subprocess_shell", "subprocess_exec",
-    "add_reader", "remove_reader", "add_writer", "remove_writer", "sock_recv", "sock_recv_into", "sock_recvfrom",
-    "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_connect", "sock_accept", "sock_sendfile",
-    "add_signal_handler", "remove_signal_handler", "run_forever", "run_until_complete", "stop", "close",
+    "run_in_executor",
+    "set_default_executor",
+    "call_soon_threadsafe",
+    "getaddrinfo",
+    "getnameinfo",
+    "create_connection",
+    "create_server",
+    "create_unix_connection",
+    "create_unix_server",
+    "create_datagram_endpoint",
+    "connect_accepted_socket",
+    "start_tls",
+    "sendfile",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "subprocess_shell",
+    "subprocess_exec",
+    "add_reader",
+    "remove_reader",
+    "add_writer",
+    "remove_writer",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+    "sock_connect",
+    "sock_accept",
+    "sock_sendfile",
+    "add_signal_handler",
+    "remove_signal_handler",
+    "run_forever",
+    "run_until_complete",
+    "stop",
+    "close",
     "shutdown_default_executor",
-):  # fmt: skip
+):
     setattr(WorkflowLoop, _name, _refuse(_name))
 
 

@@ -1,21 +1,25 @@
 """The run machine: a run as a pure function of its history.
 
-`apply(event, seq)` changes the run and lets its code run until nothing is ready; `commands` then holds what the host has to
-do, in order: a `Step` to carry out, an `Abandon`, or an event to record. Nothing here reads a clock or does I/O, and `apply`
-never raises on user code's account.
+`apply(event, seq)` changes the run and lets its code run until nothing is ready; `commands` then holds what the host
+has to
+do, in order: a `Step` to carry out, an `Abandon`, or an event to record. Nothing here reads a clock or does I/O, and
+`apply` never raises on user code's account.
 
-Replay is the same call with `replaying` set: steps are not put on the command list, since their events follow. `go_live` then
-yields what was in flight.
+Replay is the same call with `replaying` set: steps are not put on the command list, since their events follow.
+`go_live` then yields what was in flight.
 """
+
+# the table of handlers at the end names the machine's own methods
+# pyright: reportPrivateUsage=false
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from asyncio import events as asyncio_events
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
-from heapq import heappop, heappush
 from typing import Any, NoReturn, Protocol
 from zlib import crc32
 
@@ -24,6 +28,7 @@ from msgspec import Raw
 
 from aob.errors import AobError, BadDefinition, BudgetExhausted, CheckpointBusy, NonDeterministic, QueryNotFound
 from aob.kernel import events as ev
+from aob.kernel.carry import Carry, carry_of
 from aob.kernel.codec import SignatureCodec
 from aob.kernel.compensations import Undo, undo_all
 from aob.kernel.failures import capture, restore
@@ -32,12 +37,12 @@ from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
 from aob.kernel.replay import mismatch
 from aob.kernel.steps import Abandon, Step, StepCall
+from aob.kernel.timers import Timers
 
 _get_running_loop = asyncio_events._get_running_loop  # pyright: ignore
 _set_running_loop = asyncio_events._set_running_loop
 _UNSET: Any = object()
 CANCELLED = "asyncio.exceptions:CancelledError"
-INTERNAL_TIMERS = ("deadline#", "grace#", "start#")
 
 Command = Step | Abandon | ev.Event
 
@@ -65,28 +70,6 @@ class Restart(BaseException):
 
 class Evicted(BaseException):
     """Control flow: the run leaves memory; cleanup code that calls anything durable gets this."""
-
-
-class Carry(msgspec.Struct, omit_defaults=True):
-    """What the kernel takes over a checkpoint. `applied`: events up to this `seq` are in it."""
-
-    applied: int
-    counters: dict[str, int]
-    seed: int
-    mailbox: dict[str, list[Raw]] = {}
-    steps: int = 0
-    children: int = 0
-    exhausted: str | None = None
-    cancel: ev.CancelRequested | None = None
-    compensated: bool = False
-
-
-_carry_decoder = msgspec.json.Decoder(Carry)
-
-
-def carry_of(event: ev.Checkpoint) -> Carry:
-    """What a checkpoint takes along."""
-    return _carry_decoder.decode(event.carry)
 
 
 class Machine:
@@ -119,8 +102,7 @@ class Machine:
         self.steps = self.children = 0
         self.compensations: list[Undo] = []
         self._spare = CLEANUP_RESERVE
-        self._heap: list[TimerHandle] = []
-        self._timers: dict[str, TimerHandle] = {}
+        self.timers = Timers()
         self._conditions: list[tuple[Callable[[], Any], asyncio.Future[None]]] = []
         self._running_updates: dict[str, ev.SignalReceived] = {}
         self._answers: dict[str, ev.UpdateCompleted] = {}
@@ -133,7 +115,7 @@ class Machine:
         self._random: random.Random | None = None
         self._step_errors: list[tuple[BaseException, str]] = []
 
-    # --- events in ----------------------------------------------------------------------------------------------------
+    # --- events in --------------------------------------------------------------------------------
 
     def apply(self, event: ev.Event, seq: int, value: Any = _UNSET) -> None:
         """Apply one event and run until nothing is ready.
@@ -232,7 +214,7 @@ class Machine:
         self.mailbox = Mailbox(self.loop.create_future)
         self.overrides: dict[str, Raw] = dict(started.overrides)
 
-    # --- one event each -------------------------------------------------------------------------------------------------
+    # --- one event each ---------------------------------------------------------------------------
 
     def _run_started(self, event: ev.RunStarted) -> None:
         if event.start_at is not None and event.start_at > event.at:
@@ -289,15 +271,15 @@ class Machine:
             self._not_open(event, None)
         else:
             step.attempt, step.due = event.attempt + 1, event.due
+            step.heartbeat = msgspec.json.decode(event.heartbeat)
             step.first_start = step.first_start or event.first_start
 
     def _timer_fired(self, event: ev.TimerFired) -> None:
-        timer = self._timers.get(event.step)
-        if timer is None or timer.due != event.due:
+        timer = self.timers.fired(event.step, event.due)
+        if timer is None:
             self._not_open(event, None)
-            return
-        del self._timers[event.step]
-        self.loop.ready.append(timer)
+        else:
+            self.loop.ready.append(timer)
 
     def _signal_received(self, event: ev.SignalReceived) -> None:
         if event.update is None:
@@ -331,8 +313,7 @@ class Machine:
     def _forget_pass(self) -> None:
         """What belonged to the pass that ended: other tasks, timers, handlers, what was emitted and changed."""
         self._close_tasks()
-        self._timers.clear()
-        self._heap.clear()
+        self.timers.clear()
         self._conditions.clear()
         self._emits.clear()
         self._answered.clear()
@@ -366,7 +347,7 @@ class Machine:
         if self._restart is not None:
             return kind is ev.Checkpoint
         if kind is ev.TimerFired:
-            return event.step.startswith("deadline#")
+            return getattr(event, "step", "").startswith("deadline#")
         return kind in (ev.Checkpoint, ev.Resumed, ev.CancelRequested) or event.KIND in ev.TERMINAL
 
     def _pause(self, event: ev.Paused) -> None:
@@ -388,7 +369,7 @@ class Machine:
         self._internal_timer("grace", event.at + round(self.program.cancel_grace * 1e6), self._grace_passed)
         self.main.cancel()
 
-    # --- cancellation and ends -------------------------------------------------------------------------------------------
+    # --- cancellation and ends --------------------------------------------------------------------
 
     def _deadline_passed(self) -> None:
         self._cancel_requested(ev.CancelRequested(self.loop.now_us, "timeout", timed_out="timeout"))
@@ -473,7 +454,7 @@ class Machine:
             self._not_open(event, None)
         self.ended = event
 
-    # --- steps --------------------------------------------------------------------------------------------------------------
+    # --- steps ------------------------------------------------------------------------------------
 
     def schedule(self, call: StepCall) -> Step:
         """Give a call its id and make it a step that is open."""
@@ -555,7 +536,7 @@ class Machine:
             raise BadDefinition(f"{name} was called in a query, validator or predicate; these only read")
         raise Restart
 
-    # --- timers ---------------------------------------------------------------------------------------------------------------
+    # --- timers -----------------------------------------------------------------------------------
 
     def start_timer(
         self,
@@ -570,40 +551,15 @@ class Machine:
             self._refuse_call("a timer")
         k = self.counters.get(name, 0) + 1
         self.counters[name] = k
-        timer = TimerHandle(f"{name}#{k}", max(due_us, self.loop.now_us), self._timer_cancelled, fn, args, context)
-        self._timers[timer.id] = timer
-        heappush(self._heap, timer)
+        due = max(due_us, self.loop.now_us)
+        timer = TimerHandle(f"{name}#{k}", due, self.timers.cancelled, fn, args, context)
+        self.timers.add(timer)
         return timer
 
     def _internal_timer(self, name: str, due_us: int, fn: Callable[[], None]) -> None:
         self.start_timer(due_us, fn, (), Context(), name)
 
-    def _timer_cancelled(self, timer: TimerHandle) -> None:
-        self._timers.pop(timer.id, None)
-        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._timers):
-            self._heap = sorted(self._timers.values())
-
-    def next_due(self) -> int | None:
-        """When the earliest timer comes due."""
-        heap = self._heap
-        while heap and heap[0]._cancelled:  # pyright: ignore[reportPrivateUsage]
-            heappop(heap)
-        return heap[0].due if heap else None
-
-    def take_due(self, now_us: int) -> list[TimerHandle]:
-        """Timers due by now, earliest first; each is handed out once."""
-        out: list[TimerHandle] = []
-        while (due := self.next_due()) is not None and due <= now_us:
-            timer = heappop(self._heap)
-            if self._timers.get(timer.id) is timer:
-                out.append(timer)
-        return out
-
-    def rearm(self) -> None:
-        """Put every timer without an event back among those to fire (after a replay, or a commit that failed)."""
-        self._heap = sorted(self._timers.values())
-
-    # --- waiting ---------------------------------------------------------------------------------------------------------------
+    # --- waiting ----------------------------------------------------------------------------------
 
     def wait_until(self, predicate: Callable[[], Any]) -> asyncio.Future[None]:
         """A future that is done once the predicate is true."""
@@ -639,7 +595,7 @@ class Machine:
         if holds:
             future.set_result(None)
 
-    # --- queries and updates --------------------------------------------------------------------------------------------------
+    # --- queries and updates ----------------------------------------------------------------------
 
     def query(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer of a query handler; nothing is written.
@@ -688,13 +644,13 @@ class Machine:
             encoded, _ = update.codec.result.encode_checked(result)
             answer = ev.UpdateCompleted(0, event.update, event.name, Raw(encoded))
         except Exception as e:
-            answer = ev.UpdateCompleted(0, event.update, event.name, None, capture(e))
+            answer = ev.UpdateCompleted(0, event.update, event.name, failure=capture(e))
         self._running_updates.pop(event.update, None)
         self._answers[event.update] = answer
         if not self.replaying:
             self.commands.append(answer)
 
-    # --- what workflow code asks for ---------------------------------------------------------------------------------------------
+    # --- what workflow code asks for --------------------------------------------------------------
 
     def random(self) -> random.Random:
         """The run's own random stream."""
@@ -730,7 +686,7 @@ class Machine:
         """
         if self.closing or self._held is not None:
             self._refuse_call("checkpoint")
-        busy = [*self.open, *(t for t in self._timers if not t.startswith(INTERNAL_TIMERS)), *self._running_updates]
+        busy = [*self.open, *self.timers.outstanding(), *self._running_updates]
         if asyncio.current_task(self.loop) is not self.main:
             raise CheckpointBusy(
                 "checkpoint must be called from the workflow function itself, not from a task it started"
@@ -746,12 +702,19 @@ class Machine:
         assert self._restart is not None
         seed = self._random.getrandbits(63) if self._random is not None else self.seed
         carry = Carry(
-            self.seq, dict(self.counters), seed, self.mailbox.unread(), self.steps, self.children, self.exhausted,
-            self.cancelled, self.compensated,
-        )  # fmt: skip
+            self.seq,
+            dict(self.counters),
+            seed,
+            self.mailbox.unread(),
+            self.steps,
+            self.children,
+            self.exhausted,
+            self.cancelled,
+            self.compensated,
+        )
         return ev.Checkpoint(0, self._restart, Raw(msgspec.json.encode(carry)))
 
-    # --- the end ------------------------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------
 
     def waiting(self) -> bool:
         """Nothing to do but wait: for a timer, a message, a person or a child."""
@@ -767,8 +730,7 @@ class Machine:
             self.loop.ready.clear()
         self.commands.clear()
         self.open.clear()
-        self._timers.clear()
-        self._heap.clear()
+        self.timers.clear()
         self._conditions.clear()
 
     def _close_tasks(self) -> None:
@@ -783,7 +745,8 @@ class Machine:
             _set_running_loop(outer)
 
     def _not_open(self, event: ev.Event, step: Step | None) -> None:
-        """An event about a step that is not open. Late ones change nothing; one that was never asked for is a mismatch."""
+        """An event about a step that is not open. Late ones change nothing; one that was never asked for is a
+        mismatch."""
         id: str = getattr(event, "step", None) or event.KIND
         name, _, k = id.rpartition("#")
         asked = name and k.isdigit() and int(k) <= self.counters.get(name, 0)
@@ -797,28 +760,28 @@ class Machine:
 def _close_coroutine(task: asyncio.Task[Any]) -> None:
     task._log_destroy_pending = False  # pyright: ignore
     coro = task.get_coro()
-    try:
+    with contextlib.suppress(
+        BaseException
+    ):  # its cleanup awaited or raised: the run leaves memory, its history decides
         coro.close()  # pyright: ignore[reportOptionalMemberAccess]
-    except BaseException:
-        pass  # its cleanup awaited something, or raised: the run is leaving memory, its history decides
 
 
 _APPLY: dict[type[ev.Event], Callable[[Machine, Any], None]] = {
-    ev.RunStarted: Machine._run_started,  # pyright: ignore[reportPrivateUsage]
-    ev.StepFailed: Machine._step_failed,  # pyright: ignore[reportPrivateUsage]
-    ev.StepScheduled: Machine._step_scheduled,  # pyright: ignore[reportPrivateUsage]
-    ev.StepStarted: Machine._step_started,  # pyright: ignore[reportPrivateUsage]
-    ev.AttemptFailed: Machine._attempt_failed,  # pyright: ignore[reportPrivateUsage]
-    ev.TimerFired: Machine._timer_fired,  # pyright: ignore[reportPrivateUsage]
-    ev.SignalReceived: Machine._signal_received,  # pyright: ignore[reportPrivateUsage]
-    ev.UpdateCompleted: Machine._update_completed,  # pyright: ignore[reportPrivateUsage]
-    ev.Checkpoint: Machine._checkpoint,  # pyright: ignore[reportPrivateUsage]
-    ev.RunReopened: Machine._reopened,  # pyright: ignore[reportPrivateUsage]
-    ev.Paused: Machine._pause,  # pyright: ignore[reportPrivateUsage]
-    ev.CancelRequested: Machine._cancel_requested,  # pyright: ignore[reportPrivateUsage]
-    ev.RunCompleted: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
-    ev.RunFailed: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
-    ev.RunCancelled: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
-    ev.RunTerminated: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
-    ev.RunTimedOut: Machine._terminal,  # pyright: ignore[reportPrivateUsage]
+    ev.RunStarted: Machine._run_started,
+    ev.StepFailed: Machine._step_failed,
+    ev.StepScheduled: Machine._step_scheduled,
+    ev.StepStarted: Machine._step_started,
+    ev.AttemptFailed: Machine._attempt_failed,
+    ev.TimerFired: Machine._timer_fired,
+    ev.SignalReceived: Machine._signal_received,
+    ev.UpdateCompleted: Machine._update_completed,
+    ev.Checkpoint: Machine._checkpoint,
+    ev.RunReopened: Machine._reopened,
+    ev.Paused: Machine._pause,
+    ev.CancelRequested: Machine._cancel_requested,
+    ev.RunCompleted: Machine._terminal,
+    ev.RunFailed: Machine._terminal,
+    ev.RunCancelled: Machine._terminal,
+    ev.RunTerminated: Machine._terminal,
+    ev.RunTimedOut: Machine._terminal,
 }

@@ -64,7 +64,7 @@ def where_asked(machine: Machine, step: Step) -> str:
     """`file:line` in the author's code that waits for this step."""
     for task in machine.loop.live_tasks():
         line, awaited = _innermost(task)
-        if awaited is step or task is step or getattr(task, "_fut_waiter", None) is step:
+        if awaited is step or getattr(task, "_fut_waiter", None) is step:
             return line
     return "unknown"
 

@@ -1,7 +1,9 @@
 """A call of a step, and the step that it becomes when it is awaited.
 
-`StepCall` is what workflow code holds: an awaitable that is nothing yet. When it is first awaited (or its task first runs)
-the machine gives it an id and makes it a `Step`: the future that the run waits on, and the command that the host carries out.
+`StepCall` is what workflow code holds: an awaitable that is nothing yet. When it is first awaited (or its task first
+runs)
+the machine gives it an id and makes it a `Step`: the future that the run waits on, and the command that the host
+carries out.
 """
 
 from __future__ import annotations
@@ -44,9 +46,15 @@ class StepCall:
     )
 
     def __init__(
-        self, machine: Machine, kind: StepKind, name: str, input: bytes, plan: Any,
-        decode: Callable[[Any], Any], wait_on_cancel: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        machine: Machine,
+        kind: StepKind,
+        name: str,
+        input: bytes,
+        plan: Any,
+        decode: Callable[[Any], Any],
+        wait_on_cancel: bool = False,
+    ) -> None:
         self.machine = machine
         self.kind: StepKind = kind
         self.name = name
@@ -63,7 +71,7 @@ class StepCall:
     def __await__(self) -> Generator[Any, None, Any]:
         return self.machine.schedule(self).__await__()
 
-    # --- a coroutine, for asyncio.create_task, gather and TaskGroup ------------------------------------------------------
+    # --- a coroutine, for asyncio.create_task, gather and TaskGroup -------------------------------
 
     def send(self, value: Any) -> Any:
         if self._running is None:
@@ -72,7 +80,7 @@ class StepCall:
 
     def throw(self, *error: Any) -> Any:
         if self._running is None:
-            raise error[1] if len(error) > 1 and error[1] is not None else error[0]
+            raise error[1] if len(error) > 1 and error[1] is not None else error[0]  # pyright: ignore
         return self._running.throw(*error)
 
     def close(self) -> None:
@@ -83,7 +91,7 @@ class StepCall:
         return f"<{self.kind} {self.name}>"
 
 
-Coroutine.register(StepCall)
+Coroutine.register(StepCall)  # pyright: ignore
 
 
 class Step(WorkflowFuture):
@@ -99,9 +107,22 @@ class Step(WorkflowFuture):
     """
 
     __slots__ = (
-        "attempt", "check", "decode", "due", "first_start", "heartbeat", "id", "input", "kind", "live", "machine", "plan",
-        "scheduled", "started", "wait_on_cancel",
-    )  # fmt: skip
+        "attempt",
+        "check",
+        "decode",
+        "due",
+        "first_start",
+        "heartbeat",
+        "id",
+        "input",
+        "kind",
+        "live",
+        "machine",
+        "plan",
+        "scheduled",
+        "started",
+        "wait_on_cancel",
+    )
     id: str
     kind: StepKind
     check: int

@@ -1,8 +1,9 @@
 """Runs attempts of activities in this process.
 
-A task for each attempt would cost more than the rest of a short step, so tasks are kept and reused: a runner takes attempts
-from one queue, and wakes the next runner before it begins one that may have to wait. A runner whose attempt left a trace (a
-changed context variable, a pending cancel) is not used again.
+A task for each attempt would cost more than the rest of a short step, so tasks are kept and reused: a runner takes
+attempts
+from one queue, and wakes the next runner before it begins one that may have to wait. A runner whose attempt left a
+trace (a changed context variable, a pending cancel) is not used again.
 """
 
 from __future__ import annotations
@@ -33,9 +34,20 @@ class LiveAttempt:
     """One try at a step; see `aob.engine.executor.Attempt` and `aob.workflow.attempt.AttemptContext`."""
 
     __slots__ = (
-        "beat_due", "due", "executor", "number", "outcomes", "plan", "run", "runner", "started_us", "step", "stopped", "stopping",
+        "beat_due",
+        "due",
+        "executor",
+        "number",
+        "outcomes",
+        "plan",
+        "run",
+        "runner",
+        "started_us",
+        "step",
+        "stopped",
+        "stopping",
         "timed_out",
-    )  # fmt: skip
+    )
 
     def __init__(
         self, executor: LocalExecutor, run: ActiveRun, step: Step, outcomes: Outcomes, started_us: int
@@ -60,10 +72,15 @@ class LiveAttempt:
         assert machine is not None
         started = machine.started
         return Info(
-            run_id=run.run_id, tenant=run.tenant, workflow=run.row.workflow, step=step.id, attempt=self.number,
-            idempotency_key=idempotency_key(run.tenant, run.run_id, started.birth, step.id), heartbeat=step.heartbeat,
+            run_id=run.run_id,
+            tenant=run.tenant,
+            workflow=run.row.workflow,
+            step=step.id,
+            attempt=self.number,
+            idempotency_key=idempotency_key(run.tenant, run.run_id, started.birth, step.id),
+            heartbeat=step.heartbeat,
             _cancelled=self.stopped,
-        )  # fmt: skip
+        )
 
     def heartbeat(self, details: Any) -> None:
         codec_for(Any, f"heartbeat of {self.step.id}").encode_checked(details)
@@ -101,7 +118,7 @@ class LocalExecutor:
         self._closing = False
         self.listeners: list[Any] = []
 
-    # --- Executor -----------------------------------------------------------------------------------------------------
+    # --- Executor ---------------------------------------------------------------------------------
 
     def start(self, run: ActiveRun, step: Step, outcomes: Outcomes) -> LiveAttempt:
         """See `Executor.start`."""
@@ -123,7 +140,7 @@ class LocalExecutor:
             self._queue.remove(attempt)
             self._loop.call_soon(attempt.outcomes.attempt_stopped, attempt)
 
-    # --- runners ---------------------------------------------------------------------------------------------------------
+    # --- runners ----------------------------------------------------------------------------------
 
     def _wake(self) -> None:
         self._waking = True
@@ -226,7 +243,7 @@ class LocalExecutor:
             failed = RuntimeError(f"activity {attempt.plan.name} raised CancelledError though nobody had cancelled it")
             attempt.outcomes.attempt_failed(attempt, failed)
 
-    # --- deadlines --------------------------------------------------------------------------------------------------------
+    # --- deadlines --------------------------------------------------------------------------------
 
     def _watch(self, attempt: LiveAttempt) -> None:
         plan, now = attempt.plan, self._clock.monotonic()
@@ -269,7 +286,7 @@ class LocalExecutor:
                 attempt.outcomes.attempt_is_long(attempt)
         self._scan = self._clock.call_later(self._settings.long_step_after / 2, self._look_for_long)
 
-    # --- the rest --------------------------------------------------------------------------------------------------------------
+    # --- the rest ---------------------------------------------------------------------------------
 
     def call(self, fn: Any, *args: Any) -> None:
         """Call in the worker's loop, from whichever thread the activity runs in."""
@@ -288,7 +305,8 @@ class LocalExecutor:
             listener(attempt, name, body)
 
     async def close(self, drain: float) -> None:
-        """Wait up to `drain` seconds for the attempts in flight, then stop them; they are tried again by the next owner."""
+        """Wait up to `drain` seconds for the attempts in flight, then stop them; they are tried again by the next
+        owner."""
         deadline = self._clock.monotonic() + drain
         while (self._live or self._queue) and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.01)

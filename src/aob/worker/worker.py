@@ -29,9 +29,16 @@ class Worker:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, process: Process, settings: Settings, workflows: tuple[Workflow[..., Any], ...],
-        activities: tuple[Activity[..., Any], ...], codec: PayloadCodec | None, queues: tuple[str, ...],
-    ) -> None:  # fmt: skip
+        self,
+        store: Store,
+        clock: Clock,
+        process: Process,
+        settings: Settings,
+        workflows: tuple[Workflow[..., Any], ...],
+        activities: tuple[Activity[..., Any], ...],
+        codec: PayloadCodec | None,
+        queues: tuple[str, ...],
+    ) -> None:
         if queues:
             raise NotSupported("task queues are not part of this engine yet: leave queues= out")
         self.workflows = collect(workflows, activities)
@@ -86,7 +93,7 @@ class Worker:
         if self.failed is not None:
             raise self.failed
 
-    # --- owning ---------------------------------------------------------------------------------------------------------
+    # --- owning -----------------------------------------------------------------------------------
 
     async def _take_over(self) -> bool:
         lease = await self._store.acquire(_PARTITION, self._process.name, self._settings.lease_ttl)
@@ -94,9 +101,15 @@ class Worker:
             return False
         executor = LocalExecutor(self._clock, self._process, self._settings)
         host = Host(
-            self._store, self._clock, self._process, self._settings, executor,
-            programs=dict(self.workflows), codec=self._codec, stopped=lambda e: self._lost(e),
-        )  # fmt: skip
+            self._store,
+            self._clock,
+            self._process,
+            self._settings,
+            executor,
+            programs=dict(self.workflows),
+            codec=self._codec,
+            stopped=lambda e: self._lost(e),
+        )
         self.executor, self.host = executor, host
         await host.start(lease)
         return True

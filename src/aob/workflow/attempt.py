@@ -15,7 +15,8 @@ class Info(msgspec.Struct, kw_only=True):
         run_id, tenant, workflow: the run.
         step: the step id; empty in workflow code.
         attempt: number of this attempt, from 1.
-        idempotency_key: the same on every attempt of this step, on every worker and version; shared with no other effect.
+        idempotency_key: the same on every attempt of this step, on every worker and version; shared with no other
+            effect.
         heartbeat: details of the last heartbeat of the attempt before, or None.
     """
 

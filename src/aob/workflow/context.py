@@ -59,7 +59,7 @@ def machine_or_refuse(what: str) -> Machine:
     return machine
 
 
-# --- time and randomness -------------------------------------------------------------------------------------------------
+# --- time and randomness -------------------------------------------------------------------------
 
 
 def now() -> datetime:
@@ -101,7 +101,7 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-# --- steps ------------------------------------------------------------------------------------------------------------------
+# --- steps ---------------------------------------------------------------------------------------
 
 
 def side_effect(fn: Callable[[], T]) -> Awaitable[T]:
@@ -139,7 +139,7 @@ def _none(_: object) -> None:
     return None
 
 
-# --- signals and conditions --------------------------------------------------------------------------------------------------
+# --- signals and conditions ----------------------------------------------------------------------
 
 
 @overload
@@ -186,7 +186,7 @@ async def _within(future: asyncio.Future[Any], timeout: float | timedelta | None
         return await future
 
 
-# --- state, versions, events ---------------------------------------------------------------------------------------------------
+# --- state, versions, events ---------------------------------------------------------------------
 
 
 def checkpoint(state: object) -> NoReturn:

@@ -52,7 +52,8 @@ class ActivityOptions(TypedDict, total=False):
 
 
 class Activity(Generic[P, R]):
-    """A function with side effects. Called in a workflow it is a durable step; called elsewhere it is the plain function."""
+    """A function with side effects. Called in a workflow it is a durable step; called elsewhere it is the plain
+    function."""
 
     def __init__(self, fn: Callable[P, Any], plan: ActivityPlan) -> None:
         self.plan = plan
@@ -72,8 +73,10 @@ class Activity(Generic[P, R]):
 
     def options(self, **options: Unpack[ActivityOptions]) -> Activity[P, R]:
         """The same activity with other options, for one call."""
-        times = {k: _seconds(options[k]) for k in ("timeout", "total_timeout", "heartbeat_timeout") if k in options}
-        changed: dict[str, Any] = {**options, **times}
+        changed: dict[str, Any] = {**options}
+        for key in ("timeout", "total_timeout", "heartbeat_timeout"):
+            if key in changed:
+                changed[key] = _seconds(changed[key])
         unknown = set(changed) - set(ActivityOptions.__annotations__)
         if unknown:
             raise BadDefinition(f"activity {self.name}: unknown options {', '.join(sorted(unknown))}")
@@ -218,7 +221,7 @@ class Workflow(Generic[P, R]):
             run_id: the child's id; default `{parent}~{name}.{k}`.
             detached: the await returns a `ChildHandle` once the start is durable; the child outlives its parent.
         """
-        clone: Workflow[P, Any] = object.__new__(Workflow)
+        clone: Workflow[P, Any] = object.__new__(Workflow)  # pyright: ignore[reportUnknownVariableType]
         clone.__dict__.update(self.__dict__)
         clone._child = ChildPlan(workflow=self, run_id=run_id, detached=detached)
         return clone
@@ -250,11 +253,11 @@ def workflow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         BadDefinition: the function is not an `async def`, or an option cannot work.
     """
     if fn is not None:
-        return Workflow(fn)
+        return Workflow(fn)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     unknown = set(options) - set(WorkflowOptions.__annotations__)
     if unknown:
         raise BadDefinition(f"aob.workflow: unknown options {', '.join(sorted(unknown))}")
-    return lambda f: Workflow(f, **options)  # pyright: ignore[reportUnknownLambdaType, reportUnknownVariableType]
+    return lambda f: Workflow(f, **options)  # pyright: ignore
 
 
 def _decode_handle(data: Any) -> ChildHandle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -26,7 +26,7 @@ def compensate(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 
 
 @asynccontextmanager
-async def saga() -> AsyncIterator[None]:
+async def saga() -> AsyncGenerator[None]:
     """When the block raises (or is cancelled), run what `compensate` registered in it, latest first, then raise on.
 
     A compensation that fails raises its own error, with the block's as its context; the ones before it still run.

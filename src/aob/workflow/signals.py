@@ -32,7 +32,8 @@ class UpdateHandler:
         self.codec = SignatureCodec(fn, f"update {fn.__name__}")
 
     def validator(self, fn: F) -> F:
-        """A plain function with the same arguments that may raise: then the update is refused and nothing is recorded."""
+        """A plain function with the same arguments that may raise: then the update is refused and nothing is
+        recorded."""
         if inspect.iscoroutinefunction(fn):
             raise BadDefinition(f"the validator of update {self.fn.__name__} must be a plain def")
         self.check = fn

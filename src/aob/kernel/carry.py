@@ -1,0 +1,30 @@
+"""What a run takes over a checkpoint, beside the author's state."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Raw
+
+from aob.kernel import events as ev
+
+
+class Carry(msgspec.Struct, omit_defaults=True):
+    """What the kernel takes over a checkpoint. `applied`: events up to this `seq` are in it."""
+
+    applied: int
+    counters: dict[str, int]
+    seed: int
+    mailbox: dict[str, list[Raw]] = {}
+    steps: int = 0
+    children: int = 0
+    exhausted: str | None = None
+    cancel: ev.CancelRequested | None = None
+    compensated: bool = False
+
+
+_carry_decoder = msgspec.json.Decoder(Carry)
+
+
+def carry_of(event: ev.Checkpoint) -> Carry:
+    """What a checkpoint takes along."""
+    return _carry_decoder.decode(event.carry)
