@@ -358,7 +358,7 @@ class Client:
             waits.append(stream.next())
         host = self.host()
         if host is not None:
-            await asyncio.wait(waits, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
 
     @contextmanager
     def live(self, tenant: str, run_id: str, on: bool) -> Generator[LiveStream]:

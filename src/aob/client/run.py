@@ -73,7 +73,7 @@ class Run(Generic[R]):
         while active is not None and not active.ended_elsewhere():
             if active.terminal is not None:
                 return active.terminal
-            await active.next_commit()
+            await active.end()
         while True:
             waiting = self._client.next_commit(self.tenant, self.run_id)
             row = await self._row()

@@ -28,6 +28,7 @@ class ActiveRun:
         "busy",
         "chain",
         "ended",
+        "enders",
         "gone",
         "idle_since",
         "last_at",
@@ -59,6 +60,7 @@ class ActiveRun:
         self.parked = row.status == "parked"
         self.seen: set[str] | None = None
         self.waiters: list[asyncio.Future[Any]] | None = None
+        self.enders: list[asyncio.Future[Any]] | None = None
         self.stored_status = row.status
         self.stored_due = row.due
 
@@ -85,6 +87,23 @@ class ActiveRun:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
+
+    def wake_all(self) -> None:
+        """The run has ended, or is followed here no longer: whoever waits for its end looks again, too."""
+        self.wake()
+        enders, self.enders = self.enders, None
+        if enders:
+            for ender in enders:
+                if not ender.done():
+                    ender.set_result(None)
+
+    def end(self) -> asyncio.Future[None]:
+        """A future that is done when the run's end is durable, or this object follows the run no longer."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self.enders is None:
+            self.enders = []
+        self.enders.append(future)
+        return future
 
     def next_commit(self) -> asyncio.Future[None]:
         """A future that is done after the next commit that concerns this run."""

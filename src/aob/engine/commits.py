@@ -342,7 +342,8 @@ class Commits:
                     ack.set_exception(error)
                     ack.exception()
             for run in group.starts.values():
-                run.wake()
+                run.gone = True
+                run.wake_all()
         self._groups.clear()
 
     async def drained(self) -> None:

@@ -94,9 +94,11 @@ class Host:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         lease = self.commits.lease
-        if lease is not None:
-            await self.store.release(lease)
-        self.residents.clear()
+        try:
+            if lease is not None:
+                await self.store.release(lease)
+        finally:
+            self.residents.clear()
 
     def spawn(self, coro: Any) -> asyncio.Task[Any]:
         """A task of the host; it ends with it."""
@@ -125,7 +127,8 @@ class Host:
         self.wakeups.stop()
         for run in self.residents.all():
             self.dispatch.stop_attempts(run)
-            run.wake()
+            run.gone = True
+            run.wake_all()
         self._on_stopped(error)
 
     # --- records ----------------------------------------------------------------------------------
@@ -196,7 +199,9 @@ class Host:
         elif event.KIND in ev.TERMINAL:
             run.terminal = event
             self.residents.retire(run)
-        run.wake()
+            run.wake_all()
+        elif run.waiters is not None:
+            run.wake()
 
     # --- waiting runs -----------------------------------------------------------------------------
 

@@ -265,6 +265,7 @@ class Residents:
         self.by_key.pop(run.row.key, None)
         self.by_id.pop((run.tenant, run.run_id), None)
         run.gone = True
+        run.wake_all()
         if run.waiters:
             self._absent.setdefault((run.tenant, run.run_id), []).extend(run.waiters)
         if run.machine is not None:
@@ -274,7 +275,7 @@ class Residents:
         """Drop everything."""
         for run in self.all():
             run.gone = True
-            run.wake()
+            run.wake_all()
             if run.machine is not None:
                 run.machine.close()
         for waiters in self._absent.values():

@@ -144,7 +144,7 @@ class Starts:
         waiting = run.machine.started if run.machine is not None and run.machine.seq else None
         if waiting is not None or run.row.parent is not None:
             self._host.spawn(self._child_exists(run, existing))
-        run.wake()
+        run.wake_all()
 
     def met(self, run: ActiveRun) -> RunRow | None:
         """The run that a start met, if it met one."""
