@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import random
 import secrets
 import socket
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -75,6 +77,18 @@ def start_thread(fn: Callable[[], None], name: str) -> threading.Thread:
 def pause(seconds: float) -> None:
     """Block this thread; for code that runs outside the event loop."""
     time.sleep(seconds)
+
+
+async def spawn_python(*args: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
+    """Start another process of this Python, with pipes to its stdin and stdout.
+
+    Args:
+        env: variables that differ from this process's.
+    """
+    pipe, variables = asyncio.subprocess.PIPE, {**os.environ, **(env or {})}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *args, stdin=pipe, stdout=pipe, env=variables, limit=1 << 26
+    )
 
 
 class FileLock:
