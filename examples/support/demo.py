@@ -20,7 +20,8 @@ from rich.console import Console
 
 import aob
 from examples.support.assistant import LOCAL_METHOD
-from examples.support.demo_report import Interruption, Report, finished_steps, interruption
+from examples.support.demo_report import Interruption, Report
+from examples.support.demo_reviewer import UP_TO, review
 from examples.support.demo_view import View, table_of
 from examples.support.demo_worker import Delivered, WorkerDied, WorkerProcess
 from examples.support.knowledge import DATA
@@ -96,24 +97,26 @@ class Demo:
         """Put `messages` through the workflow, with a kill half-way."""
         began = time.monotonic()
         feeding = asyncio.create_task(self._feed(messages))
+        reviewing = asyncio.create_task(review(self._client))
         worker = self._start_worker()
         try:
-            await self._watch(len(messages) // 2, worker, feeding)
+            await self._watch(len(messages) // 2, worker, feeding, reviewing)
             worker.kill()
-            left = await self._left_behind(worker)
+            left = Interruption(worker.pid, self._delivered.count(), await self._histories())
             self._view.say(left.sentence())
             worker = self._start_worker()
             self._view.say(f"another worker takes over: process {worker.pid}")
-            await self._watch(len(messages), worker, feeding)
+            await self._watch(len(messages), worker, feeding, reviewing)
             await feeding
             for run in self._runs:
                 await run.result()
             seconds = time.monotonic() - began
         finally:
             feeding.cancel()
+            reviewing.cancel()
             worker.stop()
-        steps = sum([finished_steps(await run.history()) for run in self._runs])
-        return Report([message.id for message in messages], read_records(self._outbox), steps, seconds, left)
+        sent = [message.id for message in messages]
+        return Report(sent, read_records(self._outbox), await self._histories(), seconds, left)
 
     async def _feed(self, messages: list[Message]) -> None:
         """Start a run for each message, some at a time; also while no worker is alive."""
@@ -130,19 +133,19 @@ class Demo:
         while self._delivered.count() < target:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _watch(self, target: int, worker: WorkerProcess, feeding: asyncio.Task[None]) -> None:
+    async def _watch(self, target: int, worker: WorkerProcess, *tasks: asyncio.Task[None]) -> None:
         """Show progress until `target` replies are delivered."""
         while (delivered := self._delivered.count()) < target:
             self._view.update(delivered)
             worker.check()
-            if feeding.done():
-                feeding.result()
+            for task in tasks:
+                if task.done():
+                    task.result()
             await asyncio.sleep(LOOK_SECONDS)
         self._view.update(delivered)
 
-    async def _left_behind(self, worker: WorkerProcess) -> Interruption:
-        histories = [await run.history() for run in list(self._runs)]
-        return interruption(worker.pid, self._delivered.count(), histories)
+    async def _histories(self) -> dict[str, list[aob.Event]]:
+        return {run.run_id: await run.history() for run in list(self._runs)}
 
 
 async def demonstrate(options: Options, console: Console) -> Report:
@@ -158,7 +161,8 @@ async def demonstrate(options: Options, console: Console) -> Report:
     console.print(
         f"{len(messages)} customer messages go through a durable workflow; its worker will be killed half-way.\n"
         f"Replies are written by {LOCAL_METHOD}.\n"
-        f"Nobody is there to approve large refunds: they count as rejected after {options.approval_seconds:g} s.",
+        f"Refunds above the limit wait for a person: the demo approves those up to {UP_TO} EUR and leaves the others,\n"
+        f"which count as rejected when their time of {options.approval_seconds:g} s has passed.",
         highlight=False,
         soft_wrap=True,
     )
@@ -178,7 +182,7 @@ def hints(options: Options, report: Report) -> str:
     """The commands to look further, for runs of this demonstration."""
     store = f"--store sqlite:///{options.folder / 'aob.db'}"
     slow = next((record["run_id"] for record in report.records if record["outcome"] == "refund not approved"), None)
-    run = slow or report.expected[0]
+    run = slow or report.sent[0]
     return "\n".join(
         [
             "look further:",

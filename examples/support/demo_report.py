@@ -1,7 +1,7 @@
 """What happened in a demonstration, counted from the histories of its runs and from the lines of its outbox."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,33 +15,53 @@ class HistoryEvent(Protocol):
     @property
     def kind(self) -> str: ...
 
+    @property
+    def step(self) -> str | None: ...
+
+
+Histories = Mapping[str, Sequence[HistoryEvent]]
+"""Histories by run id."""
+
 
 @dataclass(frozen=True)
 class Interruption:
-    """What a killed worker left behind."""
+    """What a killed worker left behind.
+
+    Args:
+        pid: the worker's process.
+        delivered: how many lines the outbox had.
+        histories: of all runs that had been started.
+    """
 
     pid: int
     delivered: int
-    open_runs: int
-    recorded_steps: int
+    histories: Histories
+
+    @property
+    def open_runs(self) -> Histories:
+        """Those of the runs that had not ended."""
+        return {
+            run_id: history
+            for run_id, history in self.histories.items()
+            if not any(event.kind in ENDED for event in history)
+        }
+
+    @property
+    def recorded_steps(self) -> int:
+        """Finished steps of the open runs."""
+        return finished_steps(self.open_runs)
 
     def sentence(self) -> str:
         """One line for the person who watches."""
         return (
-            f"worker {self.pid} killed with SIGKILL after {self.delivered} deliveries; {self.open_runs} runs are open, "
-            f"and {self.recorded_steps} of their steps are recorded and will not be repeated"
+            f"worker {self.pid} killed with SIGKILL after {self.delivered} deliveries; "
+            f"{len(self.open_runs)} runs are open, with {self.recorded_steps} recorded steps"
         )
 
 
-def interruption(pid: int, delivered: int, histories: Iterable[Sequence[HistoryEvent]]) -> Interruption:
-    """The open runs among `histories`, and how many steps these had finished."""
-    unfinished = [history for history in histories if not any(event.kind in ENDED for event in history)]
-    return Interruption(pid, delivered, len(unfinished), sum(map(finished_steps, unfinished)))
-
-
-def finished_steps(history: Sequence[HistoryEvent]) -> int:
+def finished_steps(histories: Histories) -> int:
     """How many steps have a result, or failed for good."""
-    return sum(event.kind in FINISHED for event in history)
+    return sum(event.kind in FINISHED for history in histories.values() for event in history)
 
 
 @dataclass(frozen=True)
@@ -49,18 +69,23 @@ class Report:
     """The end of a demonstration.
 
     Args:
-        expected: how many messages there were.
+        sent: the ids of the messages.
         records: what is in the outbox.
-        steps: finished steps of all runs.
+        histories: of all runs.
         seconds: from the first start to the last result.
         interruption: the kill.
     """
 
-    expected: Sequence[str]
+    sent: Sequence[str]
     records: Sequence[Mapping[str, Any]]
-    steps: int
+    histories: Histories
     seconds: float
     interruption: Interruption
+
+    @property
+    def steps(self) -> int:
+        """Finished steps of all runs."""
+        return finished_steps(self.histories)
 
     @property
     def duplicates(self) -> int:
@@ -70,17 +95,25 @@ class Report:
     @property
     def lost(self) -> int:
         """Messages without a line in the outbox."""
-        return len(set(self.expected) - set(self._found))
+        return len(set(self.sent) - set(self._found))
 
     @property
     def strangers(self) -> int:
         """Lines for messages that nobody sent."""
-        return len(set(self._found) - set(self.expected))
+        return len(set(self._found) - set(self.sent))
+
+    @property
+    def rewritten(self) -> int:
+        """Runs whose history does not begin with what was recorded before the kill, or has a step's result twice."""
+        return sum(
+            self.histories.get(run_id, ())[: len(before)] != before
+            for run_id, before in self.interruption.histories.items()
+        ) + sum(_has_a_result_twice(history) for history in self.histories.values())
 
     @property
     def good(self) -> bool:
-        """Every message was delivered, and once."""
-        return not (self.duplicates or self.lost or self.strangers)
+        """Every message was delivered, and once, and no recorded step was done again."""
+        return not (self.duplicates or self.lost or self.strangers or self.rewritten)
 
     @property
     def _found(self) -> Counter[str]:
@@ -93,3 +126,8 @@ class Report:
     def categories(self) -> list[tuple[str, int]]:
         """How many messages were about what, the most frequent first."""
         return Counter(record["category"] for record in self.records).most_common()
+
+
+def _has_a_result_twice(history: Sequence[HistoryEvent]) -> bool:
+    steps = [event.step for event in history if event.kind in FINISHED]
+    return len(set(steps)) < len(steps)

@@ -130,10 +130,9 @@ async def _with_refund(reply: Reply, message: Message, refund: Money, policy: Po
         decision = await aob.approval(
             f"Refund {refund}?", data=request, type=RefundRequest, timeout=policy.approval_seconds, on_timeout="reject"
         )
+        refund = decision.data.refund
         if not decision.approved:
             outcome = Outcome.REFUND_NOT_APPROVED
-        elif decision.data:
-            refund = decision.data.refund
     sentence = DECISIONS[outcome].format(refund=refund)
     body = reply.text.rstrip().removesuffix(SIGNATURE)
     return replace(reply, outcome=outcome, text=f"{body}{sentence}\n\n{SIGNATURE}")
