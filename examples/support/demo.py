@@ -25,7 +25,7 @@ from examples.support.demo_reviewer import UP_TO, review
 from examples.support.demo_view import View, table_of
 from examples.support.demo_worker import Delivered, WorkerDied, WorkerProcess
 from examples.support.knowledge import DATA
-from examples.support.models import Message
+from examples.support.models import Message, Reply
 from examples.support.outbox import read_records
 from examples.support.workflow import process_customer_request
 
@@ -91,7 +91,7 @@ class Demo:
         self._outbox = outbox
         self._delivered = Delivered(outbox)
         self._view = view
-        self._runs: list[aob.Run] = []
+        self._runs: list[aob.Run[Reply]] = []
 
     async def perform(self, messages: list[Message]) -> Report:
         """Put `messages` through the workflow, with a kill half-way."""

@@ -1,6 +1,6 @@
 """What the person who runs the demonstration sees."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -28,7 +28,7 @@ class View:
         self._task = self._bar.add_task("delivered", total=total)
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def shown(self) -> Generator[None]:
         """Show the bar inside the block."""
         with self._bar:
             yield

@@ -15,10 +15,10 @@ acknowledged either, since a sync covers the whole file.
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 CHUNK_BYTES = 1 << 20
 
@@ -69,7 +69,7 @@ class Outbox:
         return fresh
 
     @contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _opened(self) -> Generator[int]:
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             if not self._folder_synced:
@@ -114,14 +114,17 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
+        value: Any = json.loads(line)
     except ValueError:
         return None
-    return value if isinstance(value, dict) and isinstance(value.get("key"), str) else None
+    if not isinstance(value, dict):
+        return None
+    record = cast("dict[str, Any]", value)
+    return record if isinstance(record.get("key"), str) else None
 
 
 @contextmanager
-def _locked(file: int) -> Iterator[None]:
+def _locked(file: int) -> Generator[None]:
     fcntl.flock(file, fcntl.LOCK_EX)
     try:
         yield

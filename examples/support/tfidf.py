@@ -56,15 +56,16 @@ class TfIdf:
         counted = [(label, Counter(stems(text))) for label, text in texts]
         in_texts = Counter(word for _, counts in counted for word in counts)
         self._rarity = {word: math.log((1 + len(counted)) / (1 + n)) + 1 for word, n in in_texts.items()}
-        groups: dict[str, Counter[str]] = defaultdict(Counter)
+        # A word never seen counts as a rare one: a text in another language must not look like the one word it shares.
+        self._unseen = max(self._rarity.values(), default=1.0)
+        groups: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for label, counts in counted:
-            groups[label].update(self._direction(counts))
+            for word, weight in self._direction(counts).items():
+                groups[label][word] += weight
         self._groups = {label: _unit(weights) for label, weights in sorted(groups.items())}
 
     def _direction(self, counts: Counter[str]) -> dict[str, float]:
-        # A word never seen counts as a rare one: a text in another language must not look like the one word it shares.
-        unseen = max(self._rarity.values(), default=1.0)
-        return _unit({word: (1 + math.log(n)) * self._rarity.get(word, unseen) for word, n in counts.items()})
+        return _unit({word: (1 + math.log(n)) * self._rarity.get(word, self._unseen) for word, n in counts.items()})
 
     def rank(self, text: str) -> list[Match]:
         """The groups that share a word with `text`, nearest first; equal ones in alphabetical order."""
