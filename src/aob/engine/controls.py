@@ -169,7 +169,7 @@ class Controls:
         while machine.seq == 0 and not run.ended:
             await run.next_commit()
         args, kwargs = msgspec.json.decode(payload, type=tuple[list[Any], dict[str, Any]])
-        handler = machine.updates.get(name)
+        handler = machine.handlers.updates.get(name)
         bound = Raw(handler.codec.encode_args(tuple(args), kwargs)) if handler is not None else Raw(b"{}")
         machine.check_update(name, bound)
         self._counts(run, step if id is not None else None)

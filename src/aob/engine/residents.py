@@ -31,6 +31,7 @@ class Residents:
         self.by_id: dict[tuple[str, str], ActiveRun] = {}
         self.history = History(host.store, host.payloads)
         self._loading: dict[tuple[str, str], asyncio.Future[ActiveRun]] = {}
+        self._evict_at = 1.25 * host.settings.resident_runs
         self._absent: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
 
     def all(self) -> list[ActiveRun]:
@@ -46,8 +47,9 @@ class Residents:
             self.by_id[run.tenant, run.run_id] = run
             if self._absent:
                 self._take_waiters(run)
-            if len(self.by_key) > 1.25 * self._host.settings.resident_runs:
+            if len(self.by_key) > self._evict_at:
                 self._evict(0)
+                self._evict_at = 1.25 * max(len(self.by_key), self._host.settings.resident_runs)
 
     def next_commit(self, tenant: str, run_id: str) -> asyncio.Future[None]:
         """A future that is done after the run's next commit, be it in memory or not."""

@@ -7,8 +7,6 @@ from heapq import heapify, heappop, heappush
 
 from aob.clock import Clock, Handle
 
-_LONGEST = 5.0
-
 
 class Wakeups:
     """Earliest due time by run key.
@@ -55,9 +53,7 @@ class Wakeups:
         if not heap or self._stopped:
             return
         self._armed = heap[0][0]
-        # the wall clock may be set forward or back while we sleep: look again soon
-        wait = min(max((self._armed - self._clock.now_us()) / 1e6, 0), _LONGEST)
-        self._timer = self._clock.call_later(wait, self._fire)
+        self._timer = self._clock.call_at(self._armed, self._fire)
 
     def _fire(self) -> None:
         self._timer = None

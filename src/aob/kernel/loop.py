@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import events as asyncio_events, tasks as asyncio_tasks
-from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from types import FrameType
@@ -109,6 +108,17 @@ class WorkflowTask(asyncio.Task[Any]):
         return self.number
 
 
+class _Nobody:
+    """The owner of a loop whose run has left."""
+
+    def start_timer(self, due_us: int, *_: Any) -> TimerHandle:
+        return TimerHandle("", due_us, lambda _: None, lambda: None, (), None)
+
+    def loop_failed(self, error: BaseException) -> None:
+        return
+
+
+_nobody = _Nobody()
 _WAIT_CODE = asyncio_tasks._wait.__code__  # pyright: ignore
 _AS_COMPLETED = frozenset({"as_completed", "_AsCompletedIterator", "__init__"})
 
@@ -123,7 +133,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def __init__(self, timers: Timers, salt: int) -> None:
         self.owner = timers
-        self.ready: deque[Handle] = deque()
+        self.ready: list[Handle] = []
         self.now_us = 0
         self._created = 0
         self._salt = salt
@@ -188,6 +198,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         tasks, self._tasks = self.live_tasks(), []
         return tasks[::-1]
 
+    def detach(self) -> None:
+        """The run has left: forget it, so that both are freed at once, without the garbage collector."""
+        self.ready.clear()
+        self._tasks.clear()
+        self.owner = _nobody
+
     def next_number(self) -> int:
         """The hash of the next future or task."""
         self._created += 1
@@ -221,25 +237,25 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
 
     def drain(self) -> None:
         """Run handles until none is ready. The caller has made this the running loop."""
-        ready = self.ready
         count = quiet = 0
         parked: list[Handle] = []
-        while ready:
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            count += 1
-            if count > _MANY:
-                # anyio cancels again on every turn until its tasks have left; when nothing else runs, wait for an event
-                quiet = quiet + 1 if getattr(handle._fn, "__name__", "") == _ANYIO_REDELIVERY else 0
-                if quiet > _MANY:
-                    parked.append(handle)
+        while ready := self.ready:
+            self.ready = []
+            for handle in ready:
+                if handle._cancelled:
                     continue
-            try:
-                handle._context.run(handle._fn, *handle._args)
-            except BaseException as e:
-                self.owner.loop_failed(e)
-        ready.extend(parked)
+                count += 1
+                if count > _MANY:
+                    # anyio cancels again on every turn until its tasks have left; when nothing else runs, wait for an event
+                    quiet = quiet + 1 if getattr(handle._fn, "__name__", "") == _ANYIO_REDELIVERY else 0
+                    if quiet > _MANY:
+                        parked.append(handle)
+                        continue
+                try:
+                    handle._context.run(handle._fn, *handle._args)
+                except BaseException as e:
+                    self.owner.loop_failed(e)
+        self.ready.extend(parked)
 
     # --- order where asyncio has none -------------------------------------------------------------
 

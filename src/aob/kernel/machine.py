@@ -26,18 +26,20 @@ from zlib import crc32
 import msgspec
 from msgspec import Raw
 
-from aob.errors import AobError, BadDefinition, BudgetExhausted, CheckpointBusy, NonDeterministic, QueryNotFound
+from aob.errors import AobError, BadDefinition, BudgetExhausted, CheckpointBusy, NonDeterministic
 from aob.kernel import events as ev
 from aob.kernel.carry import Carry, carry_of
 from aob.kernel.codec import SignatureCodec
 from aob.kernel.compensations import Undo, undo_all
 from aob.kernel.failures import capture, restore
+from aob.kernel.handlers import Handlers
 from aob.kernel.limits import CLEANUP_RESERVE
 from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
+from aob.kernel.recorded import Recorded
 from aob.kernel.replay import mismatch
 from aob.kernel.steps import Abandon, Step, StepCall
-from aob.kernel.timers import Timers
+from aob.kernel.timers import NO_TIMERS, Timers
 
 _get_running_loop = asyncio_events._get_running_loop  # pyright: ignore
 _set_running_loop = asyncio_events._set_running_loop
@@ -56,14 +58,6 @@ class Program(Protocol):
     cancel_grace: float
 
 
-class Update(Protocol):
-    """What the kernel needs of an update handler."""
-
-    fn: Callable[..., Any]
-    check: Callable[..., Any] | None
-    codec: SignatureCodec
-
-
 class Restart(BaseException):
     """Control flow: this pass of the function is over, the next starts from a checkpoint."""
 
@@ -79,6 +73,20 @@ class Machine:
         program: the workflow's definition.
     """
 
+    # fmt: off
+    __slots__ = (
+        "__weakref__", "_conditions", "_handlers", "_held", "_random", "_recorded", "_restart", "_spare",
+        "_step_errors", "cancelled", "children", "closing", "commands", "compensated", "compensations", "counters",
+        "ended", "exhausted", "loop", "mailbox", "main", "mismatch", "open", "overrides", "paused", "program",
+        "read_only", "replaying", "saga_depth", "seed", "seq", "started", "state", "steps", "timers",
+    )
+    # fmt: on
+    loop: WorkflowLoop
+    mailbox: Mailbox
+    started: ev.RunStarted
+    seed: int
+    overrides: dict[str, Raw]
+
     def __init__(self, program: Program) -> None:
         self.program = program
         self.seq = 0
@@ -86,8 +94,6 @@ class Machine:
         self.replaying = False
         self.open: dict[str, Step] = {}
         self.counters: dict[str, int] = {}
-        self.queries: dict[str, Callable[..., Any]] = {}
-        self.updates: dict[str, Update] = {}
         self.state: Raw | None = None
         self.main: asyncio.Task[Any] | None = None
         self.ended: ev.Event | None = None
@@ -100,20 +106,16 @@ class Machine:
         self.saga_depth = 0
         self.paused = False
         self.steps = self.children = 0
-        self.compensations: list[Undo] = []
+        self.compensations: list[Undo] | None = None
         self._spare = CLEANUP_RESERVE
-        self.timers = Timers()
-        self._conditions: list[tuple[Callable[[], Any], asyncio.Future[None]]] = []
-        self._running_updates: dict[str, ev.SignalReceived] = {}
-        self._answers: dict[str, ev.UpdateCompleted] = {}
-        self._emits: dict[str, int] = {}
-        self._emitted: dict[str, int] = {}
-        self._changes: set[str] = set()
-        self._answered: dict[str, bool] = {}
+        self.timers = NO_TIMERS
+        self._conditions: list[tuple[Callable[[], Any], asyncio.Future[None]]] | None = None
+        self._handlers: Handlers | None = None
+        self._recorded: Recorded | None = None
         self._held: list[tuple[ev.Event, int, Any]] | None = None
         self._restart: Raw | None = None
         self._random: random.Random | None = None
-        self._step_errors: list[tuple[BaseException, str]] = []
+        self._step_errors: list[tuple[BaseException, str]] | None = None
 
     # --- events in --------------------------------------------------------------------------------
 
@@ -169,13 +171,8 @@ class Machine:
         """Recorded events will be applied; note what code asks about them ahead of time."""
         self.replaying = True
         for event in events:
-            self._note_recorded(event)
-
-    def _note_recorded(self, event: ev.Event) -> None:
-        if type(event) is ev.Changed:
-            self._changes.add(event.id)
-        elif type(event) is ev.Emitted:
-            self._emitted[event.name] = self._emitted.get(event.name, 0) + 1
+            if type(event) is ev.Changed or type(event) is ev.Emitted:
+                self.recorded.note(event)
 
     def go_live(self) -> None:
         """The recorded events are applied: what has none is in flight, and goes on the command list."""
@@ -184,7 +181,8 @@ class Machine:
             return
         commands = self.commands
         commands.extend(self.open.values())
-        commands.extend(self._answers.values())
+        if self._handlers is not None:
+            commands.extend(self._handlers.answers.values())
         if self._held is not None and self._restart is not None:
             commands.append(self._checkpoint_event())
         if self.ended is not None:
@@ -212,7 +210,7 @@ class Machine:
         self.seed = started.seed
         self.loop = WorkflowLoop(self, started.seed & 0xFFFFFFFF)
         self.mailbox = Mailbox(self.loop.create_future)
-        self.overrides: dict[str, Raw] = dict(started.overrides)
+        self.overrides = dict(started.overrides)
 
     # --- one event each ---------------------------------------------------------------------------
 
@@ -243,7 +241,7 @@ class Machine:
         error = restore(event.failure)
         if isinstance(error, AobError) and error.step is None:
             error.step = event.step
-        self._step_errors = [*self._step_errors[-31:], (error, event.step)]
+        self._step_errors = [*(self._step_errors or [])[-31:], (error, event.step)]
         if event.failure.type == CANCELLED:
             step.stop_waiting()
         else:
@@ -285,11 +283,10 @@ class Machine:
         if event.update is None:
             self.mailbox.deliver(event.name, event.payload)
         else:
-            self._running_updates[event.update] = event
-            self.loop.new_task(self._run_update(event), event.update, Context())
+            self.loop.new_task(self.handlers.answer(event, self._update_answered), event.update, Context())
 
     def _update_completed(self, event: ev.UpdateCompleted) -> None:
-        if self._answers.pop(event.step, None) is None and self.replaying:
+        if self.handlers.answers.pop(event.step, None) is None and self.replaying:
             self._not_open(event, None)
 
     def _checkpoint(self, event: ev.Checkpoint) -> None:
@@ -314,14 +311,11 @@ class Machine:
         """What belonged to the pass that ended: other tasks, timers, handlers, what was emitted and changed."""
         self._close_tasks()
         self.timers.clear()
-        self._conditions.clear()
-        self._emits.clear()
-        self._answered.clear()
-        self.queries.clear()
-        self.updates.clear()
-        if not self.replaying:
-            self._emitted.clear()
-            self._changes.clear()
+        self._conditions = None
+        if self._handlers is not None:
+            self._handlers.forget_pass()
+        if self._recorded is not None:
+            self._recorded.forget_pass(live=not self.replaying)
 
     def _reopened(self, event: ev.RunReopened) -> None:
         """What was set aside was not applied. A fork takes its own name, and what was in flight starts anew."""
@@ -388,7 +382,7 @@ class Machine:
             return
         failed = task.cancelled() or error is not None
         if failed and self.compensations:
-            undo, self.compensations = self.compensations, []
+            undo, self.compensations = self.compensations, None
             self.main = self.loop.new_task(self._compensate(undo, task), "compensate", Context())
             self.main.add_done_callback(self._main_done)
             return
@@ -427,7 +421,7 @@ class Machine:
         while todo and looked < 100:
             e = todo.pop(0)
             looked += 1
-            for known, step in self._step_errors:
+            for known, step in self._step_errors or ():
                 if known is e:
                     return step
             todo += [x for x in (e.__cause__, e.__context__) if x is not None]
@@ -511,6 +505,12 @@ class Machine:
         if not self.replaying:
             self.commands.append(Abandon(step, wait=True))
 
+    def undo_list(self) -> list[Undo]:
+        """Where compensations of the whole run are registered."""
+        if self.compensations is None:
+            self.compensations = []
+        return self.compensations
+
     def over_limit(self, limit: str) -> NoReturn:
         """A limit is exceeded: this and every later call ends the run.
 
@@ -552,6 +552,8 @@ class Machine:
         k = self.counters.get(name, 0) + 1
         self.counters[name] = k
         due = max(due_us, self.loop.now_us)
+        if self.timers is NO_TIMERS:
+            self.timers = Timers()
         timer = TimerHandle(f"{name}#{k}", due, self.timers.cancelled, fn, args, context)
         self.timers.add(timer)
         return timer
@@ -567,7 +569,7 @@ class Machine:
         if predicate():
             future.set_result(None)
         else:
-            self._conditions.append((predicate, future))
+            self._conditions = [*(self._conditions or ()), (predicate, future)]
         return future
 
     def _check_conditions(self) -> None:
@@ -597,17 +599,27 @@ class Machine:
 
     # --- queries and updates ----------------------------------------------------------------------
 
+    @property
+    def handlers(self) -> Handlers:
+        """The run's query and update handlers."""
+        if self._handlers is None:
+            self._handlers = Handlers()
+        return self._handlers
+
+    @property
+    def recorded(self) -> Recorded:
+        """What the history says of emits and changes."""
+        if self._recorded is None:
+            self._recorded = Recorded()
+        return self._recorded
+
     def query(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The answer of a query handler; nothing is written.
 
         Raises:
             QueryNotFound: the run has no such query.
         """
-        fn = self.queries.get(name)
-        if fn is None:
-            known = ", ".join(sorted(self.queries)) or "none"
-            raise QueryNotFound(f"the run has no query {name!r}; it has: {known}")
-        return self._reading(fn, args, kwargs)
+        return self._reading(self.handlers.query(name), args, kwargs)
 
     def check_update(self, name: str, payload: Raw) -> None:
         """Run an update's validator; what it raises refuses the update.
@@ -615,10 +627,7 @@ class Machine:
         Raises:
             QueryNotFound: the run has no such update.
         """
-        update = self.updates.get(name)
-        if update is None:
-            known = ", ".join(sorted(self.updates)) or "none"
-            raise QueryNotFound(f"the run has no update {name!r}; it has: {known}")
+        update = self.handlers.update(name)
         args, kwargs = update.codec.decode_args(payload)
         if update.check is not None:
             self._reading(update.check, args, kwargs)
@@ -633,20 +642,7 @@ class Machine:
             self.read_only = False
             _set_running_loop(outer)
 
-    async def _run_update(self, event: ev.SignalReceived) -> None:
-        assert event.update is not None
-        try:
-            update = self.updates[event.name]
-            args, kwargs = update.codec.decode_args(event.payload)
-            result = update.fn(*args, **kwargs)
-            if asyncio.iscoroutine(result):
-                result = await result
-            encoded, _ = update.codec.result.encode_checked(result)
-            answer = ev.UpdateCompleted(0, event.update, event.name, Raw(encoded))
-        except Exception as e:
-            answer = ev.UpdateCompleted(0, event.update, event.name, failure=capture(e))
-        self._running_updates.pop(event.update, None)
-        self._answers[event.update] = answer
+    def _update_answered(self, answer: ev.UpdateCompleted) -> None:
         if not self.replaying:
             self.commands.append(answer)
 
@@ -662,20 +658,14 @@ class Machine:
         """A durable event for watchers, unless the history has it."""
         if self.closing or self.read_only:
             self._refuse_call("emit")
-        k = self._emits.get(name, 0) + 1
-        self._emits[name] = k
-        if k > self._emitted.get(name, 0):
+        if self.recorded.emits_anew(name):
             self.commands.append(ev.Emitted(0, name, Raw(data)))
 
     def changed(self, change_id: str) -> bool:
         """True, and recorded, when reached live; on replay what the history says."""
-        answer = self._answered.get(change_id)
-        if answer is None:
-            answer = change_id in self._changes
-            if not answer and not self.replaying:
-                answer = True
-                self.commands.append(ev.Changed(0, change_id))
-            self._answered[change_id] = answer
+        answer, is_new = self.recorded.changed(change_id, live=not self.replaying)
+        if is_new:
+            self.commands.append(ev.Changed(0, change_id))
         return answer
 
     def checkpoint(self, state: bytes) -> NoReturn:
@@ -686,7 +676,7 @@ class Machine:
         """
         if self.closing or self._held is not None:
             self._refuse_call("checkpoint")
-        busy = [*self.open, *self.timers.outstanding(), *self._running_updates]
+        busy = [*self.open, *self.timers.outstanding(), *(self._handlers.running if self._handlers else ())]
         if asyncio.current_task(self.loop) is not self.main:
             raise CheckpointBusy(
                 "checkpoint must be called from the workflow function itself, not from a task it started"
@@ -726,12 +716,14 @@ class Machine:
             return
         self.closing = True
         if self.seq:
-            self._close_tasks()
-            self.loop.ready.clear()
+            if self.loop.live_tasks():
+                self._close_tasks()
+            self.loop.detach()
+            self.main = None
         self.commands.clear()
         self.open.clear()
         self.timers.clear()
-        self._conditions.clear()
+        self._conditions = None
 
     def _close_tasks(self) -> None:
         outer = _get_running_loop()
@@ -760,9 +752,8 @@ class Machine:
 def _close_coroutine(task: asyncio.Task[Any]) -> None:
     task._log_destroy_pending = False  # pyright: ignore
     coro = task.get_coro()
-    with contextlib.suppress(
-        BaseException
-    ):  # its cleanup awaited or raised: the run leaves memory, its history decides
+    # its cleanup may await or raise: the run leaves memory, and its history decides
+    with contextlib.suppress(BaseException):
         coro.close()  # pyright: ignore[reportOptionalMemberAccess]
 
 

@@ -68,3 +68,7 @@ class Timers:
         """Forget all."""
         self._set.clear()
         self._heap.clear()
+
+
+NO_TIMERS = Timers()
+"""Of runs that have set none yet; never added to."""

@@ -12,7 +12,7 @@ from aob.clock import Clock
 from aob.engine.host import Host
 from aob.engine.payloads import PayloadCodec
 from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported
-from aob.process import Process
+from aob.process import Process, settle_memory
 from aob.settings import Settings
 from aob.stores.protocol import Store
 from aob.worker.executor import LocalExecutor
@@ -111,6 +111,7 @@ class Worker:
             stopped=lambda e: self._lost(e),
         )
         self.executor, self.host = executor, host
+        settle_memory()
         await host.start(lease)
         return True
 

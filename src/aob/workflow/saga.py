@@ -21,7 +21,7 @@ def compensate(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """
     undo = _saga.get()
     if undo is None:
-        undo = machine_or_refuse("compensate").compensations
+        undo = machine_or_refuse("compensate").undo_list()
     undo.append(lambda: fn(*args, **kwargs))
 
 

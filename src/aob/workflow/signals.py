@@ -19,7 +19,7 @@ def query(fn: F) -> F:
         raise BadDefinition(f"query {fn.__name__} must be a plain def: it reads state and awaits nothing")
     machine = current_machine()
     if machine is not None:
-        machine.queries[fn.__name__] = fn
+        machine.handlers.queries[fn.__name__] = fn
     return fn
 
 
@@ -48,5 +48,5 @@ def update(fn: Callable[..., Any]) -> UpdateHandler:
     handler = UpdateHandler(fn)
     machine = current_machine()
     if machine is not None:
-        machine.updates[fn.__name__] = handler
+        machine.handlers.updates[fn.__name__] = handler
     return handler
