@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LOOK_AGAIN = 5.0
 
 
 class Handle(Protocol):
@@ -36,6 +37,10 @@ class Clock(Protocol):
         """Call `fn()` in the running event loop after `seconds`."""
         ...
 
+    def call_at(self, at_us: int, fn: Callable[[], object]) -> Handle:
+        """Call `fn()` in the running event loop when `now_us` reaches `at_us`, or earlier: `fn` looks, and asks again."""
+        ...
+
 
 class SystemClock:
     """The host's clocks."""
@@ -51,6 +56,10 @@ class SystemClock:
 
     def call_later(self, seconds: float, fn: Callable[[], object]) -> Handle:
         return asyncio.get_running_loop().call_later(seconds, fn)
+
+    def call_at(self, at_us: int, fn: Callable[[], object]) -> Handle:
+        # the wall clock may be set forward or back while we sleep: look again soon
+        return self.call_later(min(max((at_us - self.now_us()) / 1e6, 0), _LOOK_AGAIN), fn)
 
 
 def to_datetime(us: int) -> datetime:
