@@ -18,6 +18,9 @@ class HistoryEvent(Protocol):
     @property
     def step(self) -> str | None: ...
 
+    @property
+    def data(self) -> Mapping[str, Any]: ...
+
 
 Histories = Mapping[str, Sequence[HistoryEvent]]
 """Histories by run id."""
@@ -101,6 +104,12 @@ class Report:
     def strangers(self) -> int:
         """Lines for messages that nobody sent."""
         return len(set(self._found) - set(self.sent))
+
+    @property
+    def found_delivered(self) -> int:
+        """Deliveries that the killed worker made but could not record: the next attempt found them in the outbox."""
+        events = (event for history in self.histories.values() for event in history if event.kind == "step_completed")
+        return sum(str(event.step).startswith("deliver_result#") and event.data["result"] is False for event in events)
 
     @property
     def rewritten(self) -> int:

@@ -62,6 +62,7 @@ def table_of(report: Report) -> Table:
     table.add_row("steps", str(report.steps))
     table.add_row("runs open when the worker was killed", str(len(report.interruption.open_runs)))
     table.add_row("their steps recorded until then", str(report.interruption.recorded_steps))
+    table.add_row("deliveries attempted again, and found done", str(report.found_delivered))
     table.add_section()
     table.add_row("lost", _verdict(report.lost + report.strangers))
     table.add_row("duplicates", _verdict(report.duplicates))

@@ -4,8 +4,9 @@ import io
 import os
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -22,6 +23,7 @@ from examples.support.models import Message
 class Event:
     kind: str
     step: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def history(*finished: str, end: str | None = None) -> list[Event]:
@@ -73,6 +75,13 @@ def test_a_history_that_was_rewritten_or_repeats_a_step_is_seen(after: list[Even
     found = replace(report("a", "b", "c"), histories={"a": DONE, "b": after, "c": DONE})
     assert found.rewritten == 1
     assert not found.good
+
+
+def test_deliveries_found_done_are_counted() -> None:
+    first, again = (Event("step_completed", "deliver_result#1", {"result": fresh}) for fresh in (True, False))
+    other = Event("step_completed", "validate_output#1", {"result": False})
+    found = replace(report("a", "b", "c"), histories={"a": [first], "b": [other, again], "c": []})
+    assert found.found_delivered == 1
 
 
 def test_steps_are_those_that_finished() -> None:
