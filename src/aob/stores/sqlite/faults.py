@@ -74,6 +74,8 @@ def translated(error: apsw.Error, path: str, busy_timeout: float) -> OperatorErr
         return locked(path, busy_timeout)
     if isinstance(error, apsw.FullError):
         return full(path)
+    if isinstance(error, apsw.SQLError):
+        return corrupt(path, f"its schema is not what it should be ({error})")
     if isinstance(error, apsw.ConstraintError):
         return corrupt(path, f"what is about to be written is there already ({error}); nothing was written")
     return unavailable(path, error)

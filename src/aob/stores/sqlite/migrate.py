@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import resources
 
 from aob.errors import StoreTooNew, StoreUnavailable
-from aob.stores.sqlite.driver import Connection
+from aob.stores.sqlite.driver import Connection, connect
 
 APPLICATION_ID = 0x616F6231
 """Written into the file's header: this SQLite file is an aob store."""
 
 
+@cache
 def migrations() -> dict[int, str]:
     """All migrations by number, as SQL."""
     found: dict[int, str] = {}
@@ -54,6 +56,28 @@ def migrate(connection: Connection, known: dict[int, str] | None = None) -> int:
             connection.execute("rollback")
         raise
     return newest - version
+
+
+@cache
+def _schema() -> frozenset[tuple[str, str]]:
+    connection = connect(":memory:")
+    try:
+        for _, sql in sorted(migrations().items()):
+            connection.execute(sql)
+        return frozenset(_definitions(connection))
+    finally:
+        connection.close()
+
+
+def _definitions(connection: Connection) -> set[tuple[str, str]]:
+    rows = connection.execute("select name, sql from sqlite_schema where sql is not null").fetchall()
+    return {(name, sql) for name, sql in rows}
+
+
+def changed_schema(connection: Connection) -> str | None:
+    """A table or index of the newest schema that this file has in another form, or not at all."""
+    missing = _schema() - _definitions(connection)
+    return min(missing)[0] if missing else None
 
 
 def refuse_others(connection: Connection, newest: int | None = None) -> int:

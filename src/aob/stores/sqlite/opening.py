@@ -11,9 +11,10 @@ from aob.errors import BadUrl, StoreUnavailable
 from aob.process import FileLock, pause
 from aob.stores.sqlite import faults, wal
 from aob.stores.sqlite.driver import Connection, connect
-from aob.stores.sqlite.migrate import migrate, refuse_others, schema_version
+from aob.stores.sqlite.migrate import changed_schema, migrate, refuse_others, schema_version
 from aob.stores.sqlite.options import SqliteOptions
 
+PRAGMAS = ("synchronous = full", "foreign_keys = off", "temp_store = memory")
 _STEP = 0.01
 
 
@@ -68,16 +69,13 @@ def _prepare(connection: Connection, path: str, options: SqliteOptions) -> None:
     if os.path.getsize(path) == 0:
         connection.execute("pragma page_size = 16384")
     _use_log(connection, options.busy_timeout)
-    for pragma in (
-        "synchronous = full",
-        "foreign_keys = off",
-        "temp_store = memory",
-        f"cache_size = -{options.cache_kib}",
-    ):
+    for pragma in (*PRAGMAS, f"cache_size = -{options.cache_kib}"):
         connection.execute(f"pragma {pragma}")
     if options.check != "never":
         _check(connection, path, options)
     migrate(connection)
+    if options.check != "never" and (changed := changed_schema(connection)):
+        raise faults.corrupt(path, f"the definition of {changed} is not what was written")
 
 
 def _use_log(connection: Connection, patience: float) -> None:

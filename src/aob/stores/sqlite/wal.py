@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import apsw
 
@@ -23,9 +25,10 @@ def damage(connection: Connection, path: str) -> str | None:
     was being written. Whole transactions of the same log behind it mean that it was committed once, and damaged since.
     A damaged last transaction cannot be told from one that never was committed.
     """
+    page_size = int(connection.pragma("page_size"))
     while True:
         replayed = _replayed(connection)
-        found = _damage(f"{path}-wal", replayed)
+        found = _damage(path, replayed, page_size)
         # what another process commits in between is behind the replayed frames too
         if found is None or _replayed(connection) == replayed:
             return found
@@ -36,34 +39,56 @@ def _replayed(connection: Connection) -> int:
     return max(frames, 0)
 
 
-def _damage(path: str, replayed: int) -> str | None:
+def _damage(path: str, replayed: int, page_size: int) -> str | None:
     try:
-        log = os.open(path, os.O_RDONLY)
+        with _reading(f"{path}-wal") as log:
+            header = os.pread(log, _HEADER.size, 0)
+            if len(header) < _HEADER.size:
+                return None
+            if not _sum_is_right(header):
+                if _folded_in(log, path, page_size):
+                    return None
+                return "the header of its write-ahead log is not what was written"
+            salts = _HEADER.unpack(header)[4:6]
+            frames = _frames(log, page_size, replayed)
+            commits = sum(after > 0 and salt == salts for _, after, salt in frames)
     except FileNotFoundError:
         return None
-    try:
-        header = os.pread(log, _HEADER.size, 0)
-        if len(header) < _HEADER.size or not any(header):
-            return None
-        if not _sum_is_right(header):
-            return "the header of its write-ahead log is not what was written"
-        _, _, page_size, _, *salts, _, _ = _HEADER.unpack(header)
-        commits = _commits_behind(log, _FRAME_HEADER + page_size, replayed, salts)
-    finally:
-        os.close(log)
     if commits > 1:
         return f"its write-ahead log is broken after frame {replayed}, and {commits} transactions behind that are lost"
     return None
 
 
-def _commits_behind(log: int, frame_size: int, replayed: int, salts: list[int]) -> int:
-    """How many frames after the replayed ones belong to this log and end a transaction."""
-    count, offset = 0, _HEADER.size + replayed * frame_size
+def _frames(log: int, page_size: int, start: int = 0) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """Of each frame: its page, the file's size in pages when it ends a transaction, the salts of its log."""
+    offset = _HEADER.size + start * (_FRAME_HEADER + page_size)
     while len(frame := os.pread(log, _FRAME.size, offset)) == _FRAME.size:
-        _, pages_after_commit, *salt = _FRAME.unpack(frame)
-        count += pages_after_commit > 0 and salt == salts
-        offset += frame_size
-    return count
+        page, after_commit, *salts = _FRAME.unpack(frame)
+        yield page, after_commit, (salts[0], salts[1])
+        offset += _FRAME_HEADER + page_size
+
+
+def _folded_in(log: int, path: str, page_size: int) -> bool:
+    """Whether the file holds all that the log committed, as it does when a crash tore the header of the next log."""
+    latest: dict[int, int] = {}
+    waiting: dict[int, int] = {}
+    size, first = 0, None
+    for number, (page, after_commit, salts) in enumerate(_frames(log, page_size)):
+        first = first or salts
+        if salts != first:
+            break
+        waiting[page] = number
+        if after_commit:
+            latest.update(waiting)
+            waiting.clear()
+            size = after_commit
+    with _reading(path) as file:
+        return all(
+            os.pread(file, page_size, (page - 1) * page_size)
+            == os.pread(log, page_size, _HEADER.size + number * (_FRAME_HEADER + page_size) + _FRAME_HEADER)
+            for page, number in latest.items()
+            if page <= size
+        )
 
 
 def _sum_is_right(header: bytes) -> bool:
@@ -76,3 +101,12 @@ def _sum_is_right(header: bytes) -> bool:
         one = (one + first + two) & 0xFFFFFFFF
         two = (two + second + one) & 0xFFFFFFFF
     return (one, two) == struct.unpack_from(">2I", header, 24)
+
+
+@contextmanager
+def _reading(path: str) -> Generator[int, None, None]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
