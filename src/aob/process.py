@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import gc
 import os
 import random
@@ -223,3 +224,45 @@ def settle_memory() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def thread_id() -> int:
+    """The calling thread's identity."""
+    return threading.get_ident()
+
+
+class Ticker:
+    """Calls `fn()` every `seconds` from a daemon thread of its own."""
+
+    def __init__(self, seconds: float, fn: Callable[[], None], name: str) -> None:
+        self._ended = threading.Event()
+        self._seconds = seconds
+        self._fn = fn
+        start_thread(self._run, name)
+
+    def stop(self) -> None:
+        """Call it no more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self._fn()
+
+
+def watch_blocking(check: Callable[[str, object], None]) -> None:
+    """Call `check(name, detail)` before a thread is started or the process sleeps: Python itself has no audit event for
+    them before 3.13. What `check` raises prevents the call."""
+    start, sleep = threading.Thread.start, time.sleep
+
+    @functools.wraps(start)
+    def checked_start(self: threading.Thread) -> None:
+        check("threading.Thread.start", self.name)
+        start(self)
+
+    @functools.wraps(sleep)
+    def checked_sleep(seconds: float) -> None:
+        check("time.sleep", seconds)
+        sleep(seconds)
+
+    threading.Thread.start = checked_start
+    time.sleep = checked_sleep

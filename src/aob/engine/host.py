@@ -21,6 +21,7 @@ from aob.engine.executor import Executor
 from aob.engine.inbox import Inbox
 from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.residents import Residents
+from aob.engine.retention import sweep_for_ever
 from aob.engine.starts import Starts
 from aob.engine.wakeups import Wakeups
 from aob.errors import AobError, LeaseLost
@@ -80,6 +81,7 @@ class Host:
         self.commits.poke()
         self.spawn(self.inbox.watch())
         self.spawn(self._renew(lease))
+        self.spawn(sweep_for_ever(self))
 
     async def stop(self) -> None:
         """Hand over: nothing new is started, what is in flight has been waited for by the executor."""

@@ -246,7 +246,7 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
                     continue
                 count += 1
                 if count > _MANY:
-                    # anyio cancels again on every turn until its tasks have left; when nothing else runs, wait for an event
+                    # anyio cancels on every turn until its tasks have left; when nothing else runs, wait for an event
                     quiet = quiet + 1 if getattr(handle._fn, "__name__", "") == _ANYIO_REDELIVERY else 0
                     if quiet > _MANY:
                         parked.append(handle)
@@ -305,13 +305,27 @@ def _refuse_unordered(frame: FrameType) -> None:
             )
 
 
+_LIBRARY = frozenset(
+    (
+        "aob",
+        "asyncio",
+        "anyio",
+        "concurrent",
+        "socket",
+        "ssl",
+        "subprocess",
+        "threading",
+        "importlib",
+        "pathlib",
+        "shutil",
+    )
+)
+
+
 def caller_line(frame: FrameType | None) -> str:
-    """`file:line` of the first frame outside aob and the standard library's asyncio; for messages."""
+    """`file:line` of the first frame outside aob and the parts of the standard library that do I/O; for messages."""
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if not name.startswith(
-            ("aob.", "asyncio", "anyio", "concurrent.", "socket", "ssl", "subprocess", "threading", "_")
-        ):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARY:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown"

@@ -32,6 +32,7 @@ from aob.kernel.carry import Carry, carry_of
 from aob.kernel.codec import SignatureCodec
 from aob.kernel.compensations import Undo, undo_all
 from aob.kernel.failures import capture, restore
+from aob.kernel.guard import TURN
 from aob.kernel.handlers import Handlers
 from aob.kernel.limits import CLEANUP_RESERVE
 from aob.kernel.loop import TimerHandle, WorkflowLoop
@@ -140,6 +141,9 @@ class Machine:
         loop.now_us = event.at
         outer = _get_running_loop()
         _set_running_loop(loop)
+        turn = TURN
+        turn.count += 1
+        turn.machine = self
         try:
             if type(event) is ev.StepCompleted:
                 step = self.open.pop(event.step, None)
@@ -158,6 +162,7 @@ class Machine:
         except BaseException as e:
             self.loop_failed(e)
         finally:
+            turn.machine = None
             _set_running_loop(outer)
 
     def replay(self, events: Iterable[tuple[ev.Event, int]]) -> None:

@@ -12,10 +12,12 @@ from aob.clock import Clock
 from aob.engine.host import Host
 from aob.engine.payloads import PayloadCodec
 from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported
-from aob.process import Process, settle_memory
+from aob.kernel import guard
+from aob.process import Process, settle_memory, watch_blocking
 from aob.settings import Settings
 from aob.stores.protocol import Store
 from aob.worker.executor import LocalExecutor
+from aob.worker.watchdog import Watchdog
 from aob.workflow.definitions import Activity, Workflow
 
 _PARTITION = 0
@@ -52,6 +54,7 @@ class Worker:
         self.failed: AobError | None = None
         self._standing_by: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._watchdog: Watchdog | None = None
         self._stopped = False
         self._ended = asyncio.Event()
 
@@ -76,6 +79,8 @@ class Worker:
             await asyncio.gather(self._standing_by, return_exceptions=True)
         await asyncio.gather(*self._closing, return_exceptions=True)
         host, executor = self.host, self.executor
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if executor is not None:
             await executor.close(self._settings.drain_timeout if self.failed is None else 0)
         if host is not None:
@@ -112,6 +117,8 @@ class Worker:
         )
         self.executor, self.host = executor, host
         settle_memory()
+        guard.install(watch_blocking)
+        self._watchdog = Watchdog(self._settings.blocked_after)
         await host.start(lease)
         return True
 
@@ -129,6 +136,8 @@ class Worker:
         """The lease is gone, or the store failed: stop what runs; with a lost lease, stand by again."""
         host, executor = self.host, self.executor
         self.host = self.executor = None
+        if self._watchdog is not None:
+            self._watchdog.stop()
         if host is not None and executor is not None:
             task = asyncio.get_running_loop().create_task(self._let_go(host, executor))
             self._closing.add(task)

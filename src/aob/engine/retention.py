@@ -1,0 +1,39 @@
+"""Finished runs are kept for a set time, then deleted in small batches, with the blobs that only they refer to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aob import telemetry
+from aob.errors import AobError
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+_BATCH = 100
+_BETWEEN = 0.05
+_DAY_US = 86_400 * 1_000_000
+
+
+async def sweep_for_ever(host: Host) -> None:
+    """Look for finished runs that are old enough, every `sweep_every` seconds."""
+    settings = host.settings
+    while settings.retention_days > 0 and host.failed is None:
+        await sweep(host)
+        await host.clock.sleep(settings.sweep_every)
+
+
+async def sweep(host: Host) -> int:
+    """Delete what is old enough now; how many runs it were. Other work goes on between the batches."""
+    before = host.clock.now_us() - round(host.settings.retention_days * _DAY_US)
+    total = 0
+    try:
+        while count := await host.commits.alone(lambda lease: host.store.sweep(lease, before, _BATCH)):
+            total += count
+            await host.clock.sleep(_BETWEEN)
+    except AobError as e:
+        if host.failed is None:
+            telemetry.tell("sweep_failed", error=e)
+    if total:
+        telemetry.tell("swept", runs=total)
+    return total
