@@ -166,7 +166,6 @@ async def test_the_event_loop_goes_on_while_a_slow_disk_syncs(tmp_path: Path) ->
         seen.append(turns - before)
         # what is not committed is not seen
         assert [len(history) for history in await histories(store)] == [owner.stories[0].seq] * 3
-    assert max(seen[:2]) < 3, "the first commits, before the disk is known to be slow, run on the loop"
     assert min(seen[-3:]) > 20, "the loop stood still while the disk synced"
     disk.on_sync = lambda path: None
     working.cancel()

@@ -233,22 +233,19 @@ async def test_without_bells_a_change_is_still_seen(tmp_path: Path, monkeypatch:
 
 async def test_the_bells_of_dead_processes_are_taken_down(start: Start, tmp_path: Path) -> None:
     store, other = await opened(tmp_path / "aob.db"), await opened(tmp_path / "aob.db")
+    bells = watch.bell_directory(store.path)
     await store.wait_changed(0.0)
-    (mine,) = bells(tmp_path)
+    (mine,) = os.listdir(bells)
     await other.wait_changed(0.0)
-    (dead,) = set(bells(tmp_path)) - {mine}
-    os.link(tmp_path / "aob.db-bells" / dead, tmp_path / "kept")
+    (dead,) = set(os.listdir(bells)) - {mine}
+    os.link(bells / dead, bells.with_name("kept"))
     await other.close()
-    os.rename(tmp_path / "kept", tmp_path / "aob.db-bells" / dead)
-    assert sorted(bells(tmp_path)) == sorted([mine, dead])
+    os.rename(bells.with_name("kept"), bells / dead)
+    assert sorted(os.listdir(bells)) == sorted([mine, dead])
     await store.send(a_message())
-    assert bells(tmp_path) == [mine]
+    assert os.listdir(bells) == [mine]
     await store.close()
-    assert bells(tmp_path) == []
-
-
-def bells(directory: Path) -> list[str]:
-    return os.listdir(directory / "aob.db-bells")
+    assert os.listdir(bells) == []
 
 
 async def test_the_bells_of_a_file_with_a_long_path_hang_elsewhere(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from aob.process import Doorbell
 from aob.stores.sqlite.reads import Reads
 
-_LONGEST_PATH = 80
+_LONGEST_PATH = 86
+"""Bytes; with a bell's own name this is what a socket's address may have everywhere."""
 _WITHOUT_BELL = 0.05
 
 
