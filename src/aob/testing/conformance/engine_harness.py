@@ -10,11 +10,14 @@ Subclass `EngineConformance` (in `aob.testing.conformance.engine`) in a test mod
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
+from unittest import SkipTest
 
 import msgspec
 
@@ -36,11 +39,12 @@ AnyWorkflow = Workflow[..., Any]
 class EngineUnderTest:
     """An engine on one store, an async context manager. Whatever it opened is closed at its end.
 
+    `directory` is for files that activities leave, in whichever process they run; it is deleted at the end.
+
     Args:
         url: what `aob.connect` takes; another process may open it too when `capabilities` says `processes`.
         connect: makes a client, not entered yet; default: one for `url`.
         capabilities: `processes`: other processes reach the same store; beside what `client.capabilities` says.
-        directory: where other processes may leave files.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class EngineUnderTest:
     ) -> None:  # fmt: skip
         self.url = url
         self.capabilities = capabilities
-        self.directory = directory
+        self.directory = Path(mkdtemp(prefix="aob-engine-"))
         self._connect = connect
         self._clients: list[Client] = []
         self._workers: list[tuple[Client, Worker]] = []
@@ -66,6 +70,20 @@ class EngineUnderTest:
         for process in self._processes:
             await process.kill()
         await self.close()
+        rmtree(self.directory)
+
+    def needs(self, capability: str) -> None:
+        """Leave the test out where the engine cannot do this.
+
+        Raises:
+            SkipTest: it cannot.
+        """
+        if capability not in self.capabilities:
+            raise SkipTest(f"{self.url} has no {capability}")
+
+    def trace(self, name: str = "trace") -> Trace:
+        """A file that activities write to."""
+        return Trace(self.directory / name)
 
     async def open(self, *workflows: AnyWorkflow, **settings: Any) -> Client:
         """A connected client of its own; with `workflows` its process serves them too.
@@ -130,6 +148,27 @@ class EngineUnderTest:
         if "processes" in self.capabilities:
             await process.ask("open", url=self.url, settings={"drain_timeout": 1.0, **settings})
         return process
+
+
+class Trace:
+    """Lines that activities have left, in the order written, whichever process they ran in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def lines(self) -> list[str]:
+        """What is there by now."""
+        return Path(self.path).read_text().splitlines() if Path(self.path).exists() else []
+
+    def write(self, line: str) -> None:
+        """Leave a line."""
+        with open(self.path, "a") as file:
+            file.write(line + "\n")
+
+    async def until(self, count: int) -> list[str]:
+        """The lines, once there are `count`."""
+        await eventually(lambda: len(self.lines()) >= count, f"{count} lines in {self.path}")
+        return self.lines()
 
 
 class OtherProcess:
@@ -272,6 +311,41 @@ class EngineSetting(ABC):
         """A client that serves these workflows on a new store."""
         async with self.engine() as engine:
             yield await engine.open(*workflows, **settings)
+
+
+async def refused(call: Awaitable[object], kind: type[BaseException]) -> str:
+    """The message with which a call is refused."""
+    try:
+        await call
+    except kind as e:
+        return str(e)
+    raise AssertionError(f"the call was not refused with {kind.__name__}")
+
+
+async def eventually(holds: Callable[[], bool | Awaitable[bool]], what: str, timeout: float = 20.0) -> None:
+    """Wait until something is true.
+
+    Raises:
+        TimeoutError: it did not become true.
+    """
+    clock = SystemClock()
+    deadline = clock.monotonic() + timeout
+    while True:
+        held = holds()
+        if held if isinstance(held, bool) else await held:
+            return
+        if clock.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout:g} s in vain for {what}")
+        await clock.sleep(0.01)
+
+
+async def reaches(run: Run[Any], status: str) -> None:
+    """Wait until a run has a status."""
+
+    async def there() -> bool:
+        return await run.status() == status
+
+    await eventually(there, f"run {run.run_id} to be {status}")
 
 
 async def outcome(run: Run[Any], timeout: float = 30.0) -> Any:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from importlib import import_module
 from inspect import isawaitable
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -74,7 +75,7 @@ class Program:
 def found(name: str) -> Workflow[..., Any]:
     """The workflow `module:name`."""
     module, _, attribute = name.partition(":")
-    return getattr(import_module(module), attribute)
+    return attrgetter(attribute)(import_module(module))
 
 
 async def value_of(value: Any) -> Any:

@@ -1,0 +1,14 @@
+"""The suite that every engine passes: a test for each decision in what two readers could take in two ways.
+
+Subclass `EngineConformance` in a test module and say how a new engine is made; see `engine_harness`. The tests are
+plain coroutine methods; pytest runs them with `pytest-asyncio` in auto mode.
+"""
+
+from __future__ import annotations
+
+from aob.testing.conformance.engine_harness import EngineUnderTest as EngineUnderTest
+from aob.testing.conformance.engine_identity import IdentityTests
+
+
+class EngineConformance(IdentityTests):
+    """Everything that is asked of an engine."""

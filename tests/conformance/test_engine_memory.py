@@ -1,0 +1,9 @@
+"""The engine in memory passes the suite of engines."""
+
+from aob.testing.conformance.engine import EngineConformance, EngineUnderTest
+from aob.testing.conformance.engine_harness import memory_engine
+
+
+class TestMemoryEngine(EngineConformance):
+    async def new_engine(self) -> EngineUnderTest:
+        return memory_engine()
