@@ -115,6 +115,7 @@ class LocalExecutor:
         self._threads = process.threads(settings.threads, "aob-activity")
         self._deadlines = Deadlines(clock, self._passed)
         self._scan: Any = None
+        self._draining = False
         self._closing = False
         self.listeners: list[Any] = []
 
@@ -123,6 +124,8 @@ class LocalExecutor:
     def start(self, run: ActiveRun, step: Step, outcomes: Outcomes) -> LiveAttempt:
         """See `Executor.start`."""
         attempt = LiveAttempt(self, run, step, outcomes, self._clock.now_us())
+        if self._draining:
+            return attempt  # the next owner makes it
         self._queue.append(attempt)
         if not self._waking:
             self._wake()
@@ -305,8 +308,12 @@ class LocalExecutor:
             listener(attempt, name, body)
 
     async def close(self, drain: float) -> None:
-        """Wait up to `drain` seconds for the attempts in flight, then stop them; they are tried again by the next
-        owner."""
+        """Begin nothing new, wait up to `drain` seconds for the attempts in flight, then stop them.
+
+        The next owner tries again what did not finish.
+        """
+        self._draining = True
+        self._queue.clear()
         deadline = self._clock.monotonic() + drain
         while (self._live or self._queue) and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.01)
