@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,6 +50,7 @@ class Worker:
         self._process = process
         self._settings = settings
         self._codec = codec
+        self.make_executor: Callable[[Clock, Process, Settings], LocalExecutor] = LocalExecutor
         self.host: Host | None = None
         self.executor: LocalExecutor | None = None
         self.failed: AobError | None = None
@@ -104,7 +106,7 @@ class Worker:
         lease = await self._store.acquire(_PARTITION, self._process.name, self._settings.lease_ttl)
         if lease is None:
             return False
-        executor = LocalExecutor(self._clock, self._process, self._settings)
+        executor = self.make_executor(self._clock, self._process, self._settings)
         host = Host(
             self._store,
             self._clock,
