@@ -83,10 +83,12 @@ class LiveAttempt:
         )
 
     def heartbeat(self, details: Any) -> None:
-        codec_for(Any, f"heartbeat of {self.step.id}").encode_checked(details)
-        self.executor.call(self._beat, details)
+        copy = codec_for(Any, f"heartbeat of {self.step.id}").encode_checked(details)[1]
+        self.executor.call(self._beat, copy)
 
     def _beat(self, details: Any) -> None:
+        if self.stopped:
+            return  # the next attempt may be running
         self.step.heartbeat = details
         if self.plan.heartbeat_timeout is not None and self.beat_due is not None:
             self.executor.watch_beat(self)
