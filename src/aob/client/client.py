@@ -25,14 +25,14 @@ from aob.engine.host import Host
 from aob.engine.ids import check_run_id
 from aob.engine.inbox import Decide, Reason
 from aob.engine.payloads import PayloadCodec, Payloads
-from aob.engine.starts import StartRequest, exists_error, row_of, same_start, start_request
+from aob.engine.starts import StartRequest, exist_error, exists_error, row_of, same_start, start_request
 from aob.errors import BadInput, CallerError, RunExists, RunNotFound
 from aob.kernel.codec import codec_for
 from aob.kernel.events import NULL
 from aob.process import Process, SystemProcess
 from aob.settings import Settings, load
 from aob.stores.protocol import Store
-from aob.stores.rows import Message, RunFilter, TicketRow
+from aob.stores.rows import Message, RunFilter, RunRow, TicketRow
 from aob.worker.worker import Worker
 from aob.workflow.definitions import Activity, Workflow
 
@@ -194,9 +194,7 @@ class Client:
         return Run(self, request.tenant, request.run_id, definition, got if isinstance(got, ActiveRun) else None)
 
     async def _start_elsewhere(self, request: StartRequest) -> None:
-        row = row_of(request, self.clock.now_us(), "pending")
-        sealed = msgspec.structs.replace(request, input=self.sealed(request.input))
-        message = Message(tenant=request.tenant, run_id=request.run_id, kind="start", body=msgspec.json.encode(sealed))
+        message, row = self._start_message(request, row_of(request, self.clock.now_us(), "pending"))
         existing = await self.store.send(message, row)
         if existing is None:
             return
@@ -242,8 +240,23 @@ class Client:
         if host is not None:
             await host.starts.start_many(requests)
             return
-        for request in requests:
-            await self._start_elsewhere(request)
+        await self._start_some_elsewhere(requests)
+
+    async def _start_some_elsewhere(self, requests: list[StartRequest]) -> None:
+        now = self.clock.now_us()
+        sends = [self._start_message(r, row_of(r, now, "pending")) for r in requests]
+        while sends:
+            conflicts = await self.store.send_many(sends)
+            others = [existing for row, existing in conflicts if not same_start(existing, row)]
+            if others:
+                raise exist_error(others)
+            met = {id(row) for row, _ in conflicts}
+            sends = [(message, row) for message, row in sends if id(row) not in met] if met else []
+
+    def _start_message(self, request: StartRequest, row: RunRow) -> tuple[Message, RunRow]:
+        sealed = msgspec.structs.replace(request, input=self.sealed(request.input))
+        body = msgspec.json.encode(sealed)
+        return Message(tenant=request.tenant, run_id=request.run_id, kind="start", body=body), row
 
     def _request(
         self, workflow: Workflow[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any], run_id: str | None,

@@ -74,6 +74,12 @@ def exists_error(existing: RunRow) -> RunExists:
     )
 
 
+def exist_error(others: list[RunRow]) -> RunExists:
+    """Why a commit of many starts was refused."""
+    names = ", ".join(r.run_id for r in others[:20]) + (" …" if len(others) > 20 else "")
+    return RunExists(f"{len(others)} of these runs exist with another workflow or input: {names}; nothing was started")
+
+
 class Starts:
     """Makes runs."""
 
@@ -131,10 +137,7 @@ class Starts:
                 return [skip.get(r.run_id) or rows[r.run_id] for r in requests]
             others = [row for run, row in met.values() if not same_start(row, run.row)]
             if others:
-                names = ", ".join(r.run_id for r in others[:20]) + (" …" if len(others) > 20 else "")
-                raise RunExists(
-                    f"{len(others)} of these runs exist with another workflow or input: {names}; nothing was started"
-                )
+                raise exist_error(others)
             skip |= {name: row for name, (_, row) in met.items()}
 
     def conflict(self, run: ActiveRun, existing: RunRow) -> None:

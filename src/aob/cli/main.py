@@ -1,0 +1,154 @@
+"""The `aob` command: its tree, its global options, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from aob import __version__
+from aob.cli.session import Misuse, Session
+from aob.errors import AobError, BadInput, BadRunId, BadUrl
+from aob.settings import BadSetting
+
+GOOD, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+_USAGE = (Misuse, BadInput, BadRunId, BadUrl, BadSetting)
+
+
+def _group(name: str, help: str, **commands: str) -> App:
+    group = App(name=name, help=help)
+    for command, where in commands.items():
+        group.command(f"aob.cli.{where}", name=command)
+    return group
+
+
+def build() -> App:
+    """The tree of commands. Their modules are imported when they are needed."""
+    app = App(
+        name="aob",
+        version=__version__,
+        help="Durable workflows in plain Python.\n\n"
+        "A WORKFLOW is `module:function`, a file such as flow.py (or flow.py:function), or the name under which "
+        "a worker serves it. Modules are found from the current directory.",
+        help_format="markdown",
+        default_parameter=Parameter(negative="", show_default=False),
+        result_action="return_value",
+    )  # fmt: skip
+    app.command(
+        _group(
+            "run", "Start runs, look at them, and steer them.",
+            start="start:start", batch="batch:batch", list="runs:list_", get="runs:get", result="runs:result",
+        )
+    )  # fmt: skip
+    app.command("aob.cli.worker:worker", name="worker")
+    return app
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Carry out a command line and return its exit code: 0 good, 1 the run or command failed, 2 usage."""
+    app = build()
+    parsed: list[Session] = []
+    code: Any = GOOD
+
+    @app.meta.default
+    def launch(  # pyright: ignore[reportUnusedFunction]
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        store: Annotated[str | None, Parameter(env_var="AOB_STORE")] = None,
+        tenant: Annotated[str | None, Parameter(env_var="AOB_TENANT")] = None,
+        json: bool = False,
+        debug: bool = False,
+    ) -> Any:
+        """Durable workflows in plain Python.
+
+        Args:
+            store: URL of the store; without it sqlite:///aob.db
+            tenant: whose runs; without it "default"
+            json: print JSON for programs
+            debug: show tracebacks and the engine's log
+        """
+        session = Session(store, tenant, json, debug)
+        parsed.append(session)
+        command, bound, ignored = app.parse_args(tokens, print_error=False, exit_on_error=False)
+        return _carry_out(command, bound, ignored, session)
+
+    app.meta.group_parameters = "Everywhere"
+    try:
+        _describe(app, tokens)
+        code = app.meta(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as e:
+        return _misused(app, e, tokens)
+    except BrokenPipeError:
+        return _pipe_closed()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as e:
+        return _failed(e, debug=parsed[0].debug if parsed else "--debug" in tokens)
+    return code if isinstance(code, int) else GOOD
+
+
+def _describe(app: App, tokens: Sequence[str]) -> None:
+    """Where a group's help may be shown, import its commands, whose docstrings it lists."""
+    chain = app.parse_commands(list(tokens))[1]
+    if chain[-1].default_command is None or {"--help", "-h"} & set(tokens):
+        for group in chain:
+            group.resolved_commands()
+
+
+def _carry_out(
+    command: Callable[..., Any], bound: inspect.BoundArguments, ignored: dict[str, Any], session: Session
+) -> Any:
+    _log(session.debug)
+    if "session" in ignored:
+        bound.kwargs["session"] = session
+        result = command(*bound.args, **{**bound.kwargs, "session": session})
+    else:
+        result = command(*bound.args, **bound.kwargs)
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
+
+
+def _log(debug: bool) -> None:
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+        logging.getLogger("asyncio").setLevel(logging.INFO)
+    else:
+        logging.getLogger("aob").addHandler(logging.NullHandler())
+
+
+def _misused(app: App, error: CycloptsError, tokens: Sequence[str]) -> int:
+    chain = " ".join(["aob", *app.parse_commands(list(tokens))[0]])
+    print(f"error: {_line(str(error))} See: {chain} --help", file=sys.stderr)
+    return MISUSED
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    elif isinstance(error, AobError):
+        print(f"error: {_line(str(error))} [{error.code}]", file=sys.stderr)
+    else:
+        print(f"error: {type(error).__name__}: {_line(str(error))} (--debug shows more)", file=sys.stderr)
+    return MISUSED if isinstance(error, _USAGE) else FAILED
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _pipe_closed() -> int:
+    """Whoever read our output has seen enough. What Python would still flush at its end goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return GOOD

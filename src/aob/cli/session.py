@@ -1,0 +1,80 @@
+"""What the global options say, and the client that they lead to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from aob.client.client import Client, connect
+from aob.errors import CallerError
+from aob.settings import load
+
+
+class Misuse(CallerError):
+    """The command line cannot be understood, or asks for something that cannot be; exit code 2."""
+
+    code = "usage"
+
+
+class CommandFailed(CallerError):
+    """The command did what it could, and the answer is no; exit code 1."""
+
+    code = "failed"
+
+
+@dataclass(frozen=True)
+class Session:
+    """The global options.
+
+    Args:
+        store: URL of the store; None: `AOB_STORE`, else `sqlite:///aob.db`.
+        tenant: None: `AOB_TENANT`, else `default`.
+        json: print JSON for programs.
+        debug: show tracebacks and the engine's log.
+    """
+
+    store: str | None = None
+    tenant: str | None = None
+    json: bool = False
+    debug: bool = False
+
+    @property
+    def url(self) -> str:
+        """The store's URL."""
+        return self.store or load().store
+
+    @property
+    def file(self) -> Path | None:
+        """The store's file, where it is one."""
+        path = self.url.removeprefix("sqlite:///")
+        return Path(path) if path and path != self.url else None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store yet; only a file can be missing."""
+        return self.file is None or self.file.exists()
+
+    def connect(self) -> Client:
+        """A client; the store is made when it is not there."""
+        return connect(self.url, tenant=self.tenant)
+
+    def existing(self) -> Client:
+        """A client of a store that is there.
+
+        Raises:
+            CommandFailed: there is none.
+        """
+        if not self.exists:
+            raise CommandFailed(f"there is no store at {self.file} yet: start a run, or name another one with --store")
+        return self.connect()
+
+    def option(self) -> str:
+        """` --store URL` for a command that is shown to be typed; empty where the default will do."""
+        return f" --store {self.store}" if self.store else ""
+
+
+Here = Annotated[Session, Parameter(parse=False)]
+"""The type of the parameter through which a command gets its session."""
