@@ -8,14 +8,14 @@ the store answers that inbox messages came first, they are dealt with and everyt
 from __future__ import annotations
 
 import asyncio
-import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
 
 from aob import telemetry
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
+from aob.engine.eager import begin, resume
 from aob.engine.payloads import Payloads
 from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull
 from aob.kernel import events as ev
@@ -79,13 +79,25 @@ class Group:
         )
 
 
+class Messages(Protocol):
+    """Who deals with messages."""
+
+    async def ready(self, messages: list[Message]) -> None:
+        """Load what `take` will ask about."""
+        ...
+
+    def take(self, messages: list[Message]) -> None:
+        """Deal with them: record at once what they mean for runs that are in memory."""
+        ...
+
+
 class Commits:
     """The partition's way to its store.
 
     Args:
         applied: called for each event after its commit, in order.
         conflicts: called with a start whose id is taken, and the row that has it.
-        inbox: called with messages that came first; what it adds goes before what waits.
+        inbox: given messages that came first; what it adds goes before what waits.
         stopped: called when this process must write no more (`LeaseLost`, `StoreFailed`, …).
     """
 
@@ -97,7 +109,7 @@ class Commits:
         *,
         applied: Callable[[list[Record], list[int]], None],
         conflicts: Callable[[ActiveRun, RunRow], None],
-        inbox: Callable[[list[Message]], None],
+        inbox: Messages,
         stopped: Callable[[AobError], None],
     ) -> None:
         self._store = store
@@ -201,7 +213,7 @@ class Commits:
         except Exception as e:
             self._not_sent(group, e)
         else:
-            task: asyncio.Task[Appended] = self._loop.create_task(_resume(sending, waiting))  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+            task: asyncio.Task[Appended] = self._loop.create_task(resume(sending, waiting))  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
             task.add_done_callback(lambda t: self._later(group, t))
 
     def _later(self, group: Group, task: asyncio.Task[Appended]) -> None:
@@ -291,12 +303,23 @@ class Commits:
             self._next()
             return
         self._cut()
-        waiting, self._groups = self._groups, deque()
-        self._inbox(result.inbox)
-        self._cut()
-        self._groups.append(group)
-        self._groups.extend(waiting)
-        self._next()
+        self._groups.appendleft(group)
+        self._sending = True
+        begin(self._first(result.inbox), self._loop.create_task)
+
+    async def _first(self, messages: list[Message]) -> None:
+        """Messages come first; what was to be sent, and what has come since, goes behind what they record at once."""
+        try:
+            await self._inbox.ready(messages)
+        finally:
+            self._sending = False
+        if self.failed is None:
+            self._cut()
+            waiting, self._groups = self._groups, deque()
+            self._inbox.take(messages)
+            self._cut()
+            self._groups.extend(waiting)
+            self._next()
 
     def _drop(self, group: Group, result: Appended) -> list[Record]:
         lost = {id(start): row for start, row in result.conflicts}
@@ -354,21 +377,3 @@ class Commits:
 
 def _nothing() -> None:
     pass
-
-
-@types.coroutine
-def _resume(coro: Coroutine[Any, Any, Any], waiting: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine whose first step was made outside a task."""
-    while True:
-        try:
-            sent = yield waiting
-        except BaseException as e:
-            try:
-                waiting = coro.throw(e)
-            except StopIteration as done:
-                return done.value
-        else:
-            try:
-                waiting = coro.send(sent)
-            except StopIteration as done:
-                return done.value

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,8 +67,18 @@ class Controls:
         self._host = host
         self._updates: dict[tuple[str, str, str], list[asyncio.Future[ev.UpdateCompleted]]] = {}
         self._deciding: set[str] = set()
+        self._changing: set[tuple[str, str]] = set()
 
     # --- signals ----------------------------------------------------------------------------------
+
+    async def _run(self, tenant: str, run_id: str) -> ActiveRun:
+        """A run, once the messages to it that were taken have had their effect.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        await self._host.inbox.settled(tenant, run_id)
+        return await self._host.residents.get(tenant, run_id)
 
     async def load_seen(self, run: ActiveRun) -> None:
         """Know which command ids the run has counted already."""
@@ -110,7 +122,7 @@ class Controls:
         Raises:
             RunNotFound, RunFinished.
         """
-        run = await self._host.residents.get(tenant, run_id)
+        run = await self._run(tenant, run_id)
         if id is not None:
             await self.load_seen(run)
         self.signal(run, name, payload, id)
@@ -152,12 +164,17 @@ class Controls:
         Raises:
             RunFinished, QueryNotFound, NoWorker, and what the validator raises.
         """
+        run = await self._run(tenant, run_id)
+        step, repeated = await self.record_update(run, name, payload, id)
+        return await self.update_answer(run, step, repeated)
+
+    async def record_update(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> tuple[str, bool]:
+        """Validate an update and put it into the next commit; its step, and whether it was there before."""
         host = self._host
-        run = await host.residents.get(tenant, run_id)
         await self.load_seen(run)
         step = f"update/{name}#{id or host.process.new_id(12)}"
         if id is not None and run.seen is not None and step in run.seen:
-            return await self._earlier_answer(run, step)
+            return step, True
         if run.ended:
             raise RunFinished(
                 f"run {run.run_id!r} has ended ({run.row.status}), so it takes no updates", run_id=run.run_id
@@ -174,7 +191,11 @@ class Controls:
         machine.check_update(name, bound)
         self._counts(run, step if id is not None else None)
         host.record(run, ev.SignalReceived(0, name, bound, id, update=step))
-        return await self._await_answer(run, step)
+        return step, False
+
+    async def update_answer(self, run: ActiveRun, step: str, repeated: bool) -> ev.UpdateCompleted:
+        """Wait for an update's answer."""
+        return await (self._earlier_answer(run, step) if repeated else self._await_answer(run, step))
 
     async def _earlier_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted:
         async for event, _ in self._host.residents.history.read(run.row):
@@ -205,11 +226,12 @@ class Controls:
 
     async def cancel(self, tenant: str, run_id: str, reason: str) -> None:
         """Ask a run to stop; nothing happens to one that has ended or was asked before."""
-        run = await self._host.residents.get(tenant, run_id)
-        self._cancel(run, reason)
+        run = await self._run(tenant, run_id)
+        self.record_cancel(run, reason)
         await self._host.commits.ack()
 
-    def _cancel(self, run: ActiveRun, reason: str) -> None:
+    def record_cancel(self, run: ActiveRun, reason: str) -> None:
+        """Put a cancel into the next commit."""
         if run.ended:
             return
         if run.machine is not None and run.machine.cancelled is not None:
@@ -234,13 +256,16 @@ class Controls:
         Raises:
             RunFinished: it has ended otherwise.
         """
-        run = await self._host.residents.get(tenant, run_id)
-        if run.ended:
-            if run.row.status != "terminated":
-                raise RunFinished(f"run {run_id!r} has ended already ({run.row.status})", run_id=run_id)
-            return
-        self._host.record(run, ev.RunTerminated(0, reason))
+        run = await self._run(tenant, run_id)
+        self.record_terminate(run, reason)
         await self._host.commits.ack()
+
+    def record_terminate(self, run: ActiveRun, reason: str) -> None:
+        """Put a run's end into the next commit."""
+        if not run.ended:
+            self._host.record(run, ev.RunTerminated(0, reason))
+        elif run.row.status != "terminated":
+            raise RunFinished(f"run {run.run_id!r} has ended already ({run.row.status})", run_id=run.run_id)
 
     async def pause(self, tenant: str, run_id: str, reason: str = "") -> None:
         """Dispatch nothing new; attempts in flight finish.
@@ -248,10 +273,15 @@ class Controls:
         Raises:
             RunFinished: it has ended.
         """
-        run = await self._open(tenant, run_id, "paused")
+        run = await self._run(tenant, run_id)
+        self.record_pause(run, reason)
+        await self._host.commits.ack()
+
+    def record_pause(self, run: ActiveRun, reason: str) -> None:
+        """Put a pause into the next commit."""
+        self._refuse_ended(run, "paused")
         if run.row.status != "paused":
             self._host.record(run, ev.Paused(0, reason))
-            await self._host.commits.ack()
 
     async def resume(self, tenant: str, run_id: str) -> None:
         """Go on after a pause; a parked run is tried again.
@@ -259,18 +289,22 @@ class Controls:
         Raises:
             RunFinished: it has ended.
         """
-        run = await self._open(tenant, run_id, "resumed")
+        await self.resume_run(await self._run(tenant, run_id))
+
+    async def resume_run(self, run: ActiveRun) -> None:
+        """`resume`, for a run in memory."""
+        self._refuse_ended(run, "resumed")
         if run.parked or run.row.status == "parked":
             await self._unpark(run)
         elif run.row.status == "paused":
             self._host.record(run, ev.Resumed(0))
             await self._host.commits.ack()
 
-    async def _open(self, tenant: str, run_id: str, what: str) -> ActiveRun:
-        run = await self._host.residents.get(tenant, run_id)
+    def _refuse_ended(self, run: ActiveRun, what: str) -> None:
         if run.ended:
-            raise RunFinished(f"run {run_id!r} has ended ({run.row.status}), so it cannot be {what}", run_id=run_id)
-        return run
+            raise RunFinished(
+                f"run {run.run_id!r} has ended ({run.row.status}), so it cannot be {what}", run_id=run.run_id
+            )
 
     async def _unpark(self, run: ActiveRun) -> None:
         residents = self._host.residents
@@ -301,14 +335,20 @@ class Controls:
             raise RunFinished(
                 f"run {run_id!r} is {row.status}; only a failed or timed-out run can be retried", run_id=run_id
             )
+        with self._alone(run):
+            await self._reopen(run)
+
+    async def _reopen(self, run: ActiveRun) -> None:
+        host, row = self._host, run.row
         await host.commits.ack()
         events = kept([e async for e in host.residents.history.read(row)])
         end, at = next((e, s) for e, s in reversed(events) if e.KIND in ev.TERMINAL)
         if getattr(end, "compensated", False):
             raise AlreadyCompensated(
-                f"run {run_id!r} undid its steps when it failed, so it cannot be retried: fork it instead",
-                run_id=run_id,
+                f"run {run.run_id!r} undid its steps when it failed, so it cannot be retried: fork it instead",
+                run_id=run.run_id,
             )
+        host.residents.drop(run)
         fresh = ActiveRun(msgspec.structs.replace(row), None)
         fresh.seq, fresh.chain, fresh.last_at = await host.residents.history.tail(row)
         if fresh.row.checkpoint > _keep(events, end, at):
@@ -316,6 +356,22 @@ class Controls:
         host.record(fresh, ev.RunReopened(0, _keep(events, end, at), "retry"))
         await host.commits.ack()
         await host.residents.load(fresh.row)
+
+    @contextmanager
+    def _alone(self, run: ActiveRun) -> Generator[None]:
+        """One call at a time that opens or deletes an ended run.
+
+        Raises:
+            NotFinished: another one is under way.
+        """
+        name = (run.tenant, run.run_id)
+        if name in self._changing:
+            raise NotFinished(f"run {run.run_id!r} is being opened or deleted by another call", run_id=run.run_id)
+        self._changing.add(name)
+        try:
+            yield
+        finally:
+            self._changing.discard(name)
 
     # --- fork -------------------------------------------------------------------------------------
 
@@ -417,12 +473,19 @@ class Controls:
 
     def withdraw(self, run: ActiveRun, step: Step) -> None:
         """The run no longer waits for this ticket."""
+        if isinstance(step.live, TicketRow):
+            self._close_ticket(step.live, self._host.clock.now_us())
+            return
         self._host.spawn(self._withdraw(run, step.id, self._host.clock.now_us()))
 
     async def _withdraw(self, run: ActiveRun, step: str, now: int) -> None:
         await self._host.commits.ack()
         ticket = await self._host.store.get_ticket(run.tenant, ticket_id(run.run_id, step))
-        if ticket is not None and ticket.status == "open" and ticket.id not in self._deciding:
+        if ticket is not None:
+            self._close_ticket(ticket, now)
+
+    def _close_ticket(self, ticket: TicketRow, now: int) -> None:
+        if ticket.status == "open" and ticket.id not in self._deciding:
             ticket.status = "expired" if ticket.deadline is not None and ticket.deadline <= now else "withdrawn"
             ticket.closed = now
             self._host.commits.group().tickets.append(ticket)
@@ -438,9 +501,10 @@ class Controls:
         run = await self._host.residents.get(tenant, run_id)
         if run.row.status not in TERMINAL_STATES:
             raise NotFinished(f"run {run_id!r} is {run.row.status}: cancel or terminate it first", run_id=run_id)
-        await self._host.commits.ack()
-        assert self._host.commits.lease is not None
-        await self._host.commits.alone(lambda lease: self._host.store.delete_run(lease, run.row.key))
+        with self._alone(run):
+            await self._host.commits.ack()
+            self._host.residents.drop(run)
+            await self._host.commits.alone(lambda lease: self._host.store.delete_run(lease, run.row.key))
 
 
 def answer_or_raise(answer: ev.UpdateCompleted) -> Any:

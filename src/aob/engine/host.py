@@ -57,16 +57,16 @@ class Host:
         self.payloads = Payloads(store, codec, settings.blob_over)
         self.failed: AobError | None = None
         self._on_stopped = stopped
+        self.inbox = Inbox(self)
         self.commits = Commits(
             store, clock, self.payloads,
-            applied=self._applied, conflicts=self._conflict, inbox=lambda m: self.inbox.take(m), stopped=self._stopped,
+            applied=self._applied, conflicts=self._conflict, inbox=self.inbox, stopped=self._stopped,
         )  # fmt: skip
         self.wakeups = Wakeups(clock, self._due)
         self.residents = Residents(self)
         self.dispatch = Dispatch(self)
         self.starts = Starts(self)
         self.controls = Controls(self)
-        self.inbox = Inbox(self)
         self._dirty: dict[int, ActiveRun] = {}
         self._dirty_timer: Any = None
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -4,15 +4,18 @@ answer waits."""
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
 from aob.engine.controls import Decision, ForkRequest
+from aob.engine.eager import begin
 from aob.engine.starts import StartRequest
-from aob.errors import OperatorError, RunFinished
+from aob.errors import AobError, OperatorError, RunFinished
 from aob.kernel.events import NULL
 from aob.kernel.failures import Failure, capture
 from aob.stores.rows import Message
@@ -20,6 +23,7 @@ from aob.stores.rows import Message
 if TYPE_CHECKING:
     from aob.engine.host import Host
 
+Name = tuple[str, str]
 _SAFETY_POLL = 1.0
 _REPLY_KEPT_US = 600 * 1_000_000
 
@@ -65,6 +69,7 @@ class Inbox:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._dealing: dict[Name, tuple[deque[Message], asyncio.Future[None]]] = {}
 
     async def watch(self) -> None:
         """Look into the inbox whenever another process may have written."""
@@ -73,18 +78,36 @@ class Inbox:
             await host.store.wait_changed(_SAFETY_POLL)
             host.commits.poke()
 
+    async def ready(self, messages: list[Message]) -> None:
+        """Load what tells a repeated message to a run in memory from a new one."""
+        for message in messages:
+            run = self._host.residents.by_id.get((message.tenant, message.run_id))
+            if run is not None and run.seen is None and message.kind in ("signal", "update"):
+                with suppress(AobError):  # who needs it asks again
+                    await self._host.controls.load_seen(run)
+
     def take(self, messages: list[Message]) -> None:
-        """Deal with messages, oldest first, one sender's in their order. Those that need a run that is not in
-        memory go on when it is."""
-        queues: dict[tuple[str, str], list[Message]] = {}
+        """Deal with messages, each run's in their order; to runs in memory at once. Those that need a run that is
+        not in memory go on when it is."""
+        queues: dict[Name, list[Message]] = {}
         for message in messages:
             queues.setdefault((message.tenant, message.run_id), []).append(message)
         for name, queue in queues.items():
+            dealing = self._dealing.get(name)
+            if dealing is not None:
+                dealing[0].extend(queue)
+                continue
             run = self._host.residents.by_id.get(name)
             while queue and run is not None and queue[0].kind == "signal" and self._signal_now(queue[0]):
                 queue.pop(0)
             if queue:
-                self._host.spawn(self._deal(queue))
+                self._dealing[name] = deque(queue), asyncio.get_running_loop().create_future()
+                begin(self._deal(name), self._host.spawn)
+
+    async def settled(self, tenant: str, run_id: str) -> None:
+        """Wait until the messages to a run that were taken have had their effect: who sent them may ask here next."""
+        while (dealing := self._dealing.get((tenant, run_id))) is not None:
+            await asyncio.wait([dealing[1]])
 
     def _signal_now(self, message: Message) -> bool:
         host = self._host
@@ -98,9 +121,14 @@ class Inbox:
         host.commits.group().takes.append(message.id)
         return True
 
-    async def _deal(self, messages: list[Message]) -> None:
-        for message in messages:
-            await self._one(message)
+    async def _deal(self, name: Name) -> None:
+        messages, done = self._dealing[name]
+        try:
+            while messages:
+                await self._one(messages.popleft())
+        finally:
+            del self._dealing[name]
+            done.set_result(None)
 
     async def _one(self, message: Message) -> None:
         """Carry out a message; what it records and the deletion of the message go into one commit."""
@@ -110,6 +138,9 @@ class Inbox:
             if message.expires is not None and message.expires < host.clock.now_us():
                 raise RunFinished("nobody waits for this answer any more", run_id=message.run_id)
             result = await _KINDS[message.kind](self, message)
+            if isinstance(result, Awaitable):
+                self._host.spawn(self._answer(message, result))
+                return
             reply.result = Raw(result or b"null")
         except asyncio.CancelledError:
             raise
@@ -119,6 +150,20 @@ class Inbox:
             raise
         except Exception as e:
             reply.failure = capture(e)
+        self._reply(message, reply)
+
+    async def _answer(self, message: Message, later: Awaitable[bytes]) -> None:
+        """The message stays until its answer is known; if this process dies before, the next owner finds its effect."""
+        try:
+            reply = Reply(Raw(await later))
+        except OperatorError:
+            return
+        except Exception as e:
+            reply = Reply(failure=capture(e))
+        self._reply(message, reply)
+
+    def _reply(self, message: Message, reply: Reply) -> None:
+        host = self._host
         group = host.commits.group()
         group.takes.append(message.id)
         if message.reply is not None:
@@ -144,16 +189,19 @@ class Inbox:
         host.controls.signal(run, body.name, payload, body.id)
 
     async def _cancel(self, message: Message) -> None:
-        await self._host.controls.cancel(message.tenant, message.run_id, _reason(message))
+        run = await self._host.residents.get(message.tenant, message.run_id)
+        self._host.controls.record_cancel(run, _reason(message))
 
     async def _terminate(self, message: Message) -> None:
-        await self._host.controls.terminate(message.tenant, message.run_id, _reason(message))
+        run = await self._host.residents.get(message.tenant, message.run_id)
+        self._host.controls.record_terminate(run, _reason(message))
 
     async def _pause(self, message: Message) -> None:
-        await self._host.controls.pause(message.tenant, message.run_id, _reason(message))
+        run = await self._host.residents.get(message.tenant, message.run_id)
+        self._host.controls.record_pause(run, _reason(message))
 
     async def _resume(self, message: Message) -> None:
-        await self._host.controls.resume(message.tenant, message.run_id)
+        await self._host.controls.resume_run(await self._host.residents.get(message.tenant, message.run_id))
 
     async def _retry(self, message: Message) -> None:
         await self._host.controls.retry(message.tenant, message.run_id)
@@ -166,10 +214,16 @@ class Inbox:
         call = msgspec.json.decode(message.body, type=Call)
         return await self._host.controls.query(message.tenant, message.run_id, call.name, call.payload)
 
-    async def _update(self, message: Message) -> bytes:
+    async def _update(self, message: Message) -> Awaitable[bytes]:
         call = msgspec.json.decode(message.body, type=Call)
-        answer = await self._host.controls.update(message.tenant, message.run_id, call.name, call.payload, call.id)
-        return msgspec.json.encode(answer)
+        controls = self._host.controls
+        run = await self._host.residents.get(message.tenant, message.run_id)
+        step, repeated = await controls.record_update(run, call.name, call.payload, call.id)
+
+        async def later() -> bytes:
+            return msgspec.json.encode(await controls.update_answer(run, step, repeated))
+
+        return later()
 
     async def _decide(self, message: Message) -> bytes:
         body = msgspec.json.decode(message.body, type=Decide)
@@ -183,7 +237,7 @@ def _reason(message: Message) -> str:
     return msgspec.json.decode(message.body, type=Reason).reason
 
 
-_KINDS: dict[str, Callable[[Inbox, Message], Awaitable[bytes | None]]] = {
+_KINDS: dict[str, Callable[[Inbox, Message], Awaitable[bytes | Awaitable[bytes] | None]]] = {
     "start": Inbox._start,  # pyright: ignore[reportPrivateUsage]
     "signal": Inbox._signal,  # pyright: ignore[reportPrivateUsage]
     "cancel": Inbox._cancel,  # pyright: ignore[reportPrivateUsage]

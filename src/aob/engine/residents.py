@@ -79,8 +79,16 @@ class Residents:
             row = await self._host.store.get_run(tenant, run_id)
             if row is None:
                 raise RunNotFound(f"no run {run_id!r} of tenant {tenant!r}", run_id=run_id)
+            if row.status == "pending":
+                return await self._begun(row)
             return await self.load(row)
         return await asyncio.shield(loading)
+
+    async def _begun(self, row: RunRow) -> ActiveRun:
+        """A run whose start waits in the inbox, and comes with the next commit."""
+        await self._host.commits.ack()
+        run = self.by_id.get((row.tenant, row.run_id))
+        return run or await self.load(await self._host.store.get_run(row.tenant, row.run_id) or row)
 
     async def quietly_get(self, tenant: str, run_id: str) -> None:
         """Load a run if it exists; its replay does the rest."""

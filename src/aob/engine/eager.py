@@ -1,0 +1,38 @@
+"""Coroutines whose first step is made at once, outside a task: what they do before they first wait is done in order."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+
+def begin(coro: Coroutine[Any, Any, Any], spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
+    """Run a coroutine up to where it first waits; `spawn` gets the rest, if there is one."""
+    try:
+        waiting = coro.send(None)
+    except StopIteration:
+        return
+    spawn(_later(coro, waiting))
+
+
+async def _later(coro: Coroutine[Any, Any, Any], waiting: Any) -> None:
+    await resume(coro, waiting)
+
+
+@types.coroutine
+def resume(coro: Coroutine[Any, Any, Any], waiting: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine whose first step was made outside a task."""
+    while True:
+        try:
+            sent = yield waiting
+        except BaseException as e:
+            try:
+                waiting = coro.throw(e)
+            except StopIteration as done:
+                return done.value
+        else:
+            try:
+                waiting = coro.send(sent)
+            except StopIteration as done:
+                return done.value
