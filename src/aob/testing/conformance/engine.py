@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from aob.testing.conformance.engine_harness import EngineUnderTest as EngineUnderTest
 from aob.testing.conformance.engine_identity import IdentityTests
+from aob.testing.conformance.engine_starts import StartTests
 
 
-class EngineConformance(IdentityTests):
+class EngineConformance(IdentityTests, StartTests):
     """Everything that is asked of an engine."""
