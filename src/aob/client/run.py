@@ -70,9 +70,11 @@ class Run(Generic[R]):
 
     async def _end(self) -> ev.Event:
         active = self._active
-        while active is not None and not active.ended_elsewhere():
+        while active is not None:
             if active.terminal is not None:
                 return active.terminal
+            if active.gone:
+                break
             await active.end()
         while True:
             waiting = self._client.next_commit(self.tenant, self.run_id)

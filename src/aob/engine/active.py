@@ -76,10 +76,6 @@ class ActiveRun:
     def tenant(self) -> str:
         return self.row.tenant
 
-    def ended_elsewhere(self) -> bool:
-        """This object no longer follows the run: it was evicted, or this process lost it."""
-        return self.gone
-
     def wake(self) -> None:
         """Something was committed: whoever waits for this run's events looks again."""
         waiters, self.waiters = self.waiters, None

@@ -158,21 +158,20 @@ class Dispatch:
         blobs: list[tuple[str, bytes]] = []
         data = self._host.payloads.seal_bytes(bytes(asked.data), blobs)
         group.blobs += [(run, digest, blob) for digest, blob in blobs]
-        group.tickets.append(
-            TicketRow(
-                id=ticket_id(run.run_id, step.id),
-                tenant=run.tenant,
-                run_id=run.run_id,
-                workflow=run.row.workflow,
-                step=step.id,
-                title=asked.title,
-                data=data,
-                assignees=asked.assignees,
-                schema=None if asked.schema == ev.NULL else bytes(asked.schema),
-                created=self._host.clock.now_us(),
-                deadline=asked.deadline,
-            )
+        step.live = TicketRow(
+            id=ticket_id(run.run_id, step.id),
+            tenant=run.tenant,
+            run_id=run.run_id,
+            workflow=run.row.workflow,
+            step=step.id,
+            title=asked.title,
+            data=data,
+            assignees=asked.assignees,
+            schema=None if asked.schema == ev.NULL else bytes(asked.schema),
+            created=self._host.clock.now_us(),
+            deadline=asked.deadline,
         )
+        group.tickets.append(step.live)
 
     # --- stopping ---------------------------------------------------------------------------------
 
@@ -307,12 +306,10 @@ class Dispatch:
         run, step = attempt.run, attempt.step
         run.busy -= 1
         step.live = None
-        if self._host.failed is not None or run.ended:
-            return
-        if not step.done():
+        if self._host.failed is None and not run.ended and not step.done():
             self._record_cancelled(run, step)
-        elif run.busy == 0:
-            self._host.idle(run)
+        else:
+            self._no_longer_busy(run)
 
     def attempt_is_long(self, attempt: Attempt) -> None:
         """See `Outcomes`."""
@@ -322,9 +319,18 @@ class Dispatch:
             self._host.record(attempt.run, ev.StepStarted(0, step.id, attempt.number, self._host.process.name))
 
     def _late(self, run: ActiveRun, step: Step, outcome: str, result: Raw) -> None:
-        if self._host.failed is None and run.row.key:
-            self._host.record_late(run, ev.Late(0, step.id, outcome, result))
-        if run.busy == 0:
+        if self._host.failed is not None or run.gone:
+            return
+        self._host.record_late(run, ev.Late(0, step.id, outcome, result))
+        self._no_longer_busy(run)
+
+    def _no_longer_busy(self, run: ActiveRun) -> None:
+        """An attempt is over that gave the run no event to go on with."""
+        if run.busy or self._host.failed is not None or run.gone:
+            return
+        if run.terminal is not None:
+            self._host.residents.drop(run)
+        else:
             self._host.idle(run)
 
     def child_failure(self, run_id: str, event: ev.Event, reason: str | None) -> Failure:

@@ -240,13 +240,19 @@ class Residents:
     # --- out --------------------------------------------------------------------------------------
 
     def retire(self, run: ActiveRun) -> None:
-        """The run has ended and its end is durable."""
+        """The run has ended and its end is durable. While attempts of it are stopping it stays, to note what they say."""
+        if run.machine is not None:
+            run.machine.close()
+        if run.busy == 0:
+            self.drop(run)
+
+    def drop(self, run: ActiveRun) -> None:
+        """Forget an ended run; what still comes of it is forgotten too, for it may have been opened again."""
+        run.gone = True
         self.by_key.pop(run.row.key, None)
         if self.by_id.get((run.tenant, run.run_id)) is run:
             del self.by_id[run.tenant, run.run_id]
         self._host.wakeups.set(run.row.key, None)
-        if run.machine is not None:
-            run.machine.close()
 
     def evict_idle(self) -> None:
         """Let runs leave memory that have waited for a while."""
