@@ -1,13 +1,15 @@
-"""The checksum chain over a run's events: each covers the one before, so that a lost or changed event shows."""
+"""What makes damage show: a checksum chain over a run's events, and the content hash of a large payload."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from zlib import crc32
 
 from aob.errors import StoreCorrupt
 from aob.stores.rows import EventRow
 
+_SHA256 = "sha256:"
 _kinds: dict[str, int] = {}
 
 
@@ -34,3 +36,9 @@ def check_chain(rows: Iterable[EventRow], seq: int, chain: int, where: str) -> N
                 f"{where} is damaged: {what} in the run with key {row.run}; "
                 "stop every process that uses it, keep the file for inquiry, and restore a backup"
             )
+
+
+def is_content(digest: str, data: bytes) -> bool:
+    """Whether the data is what its content hash says; a digest in another form says nothing."""
+    hexadecimal = digest.removeprefix(_SHA256)
+    return len(hexadecimal) != 64 or hashlib.sha256(data).hexdigest() == hexadecimal

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 
 from aob.errors import StoreUnavailable
-from aob.stores.chain import check_chain
+from aob.stores.chain import check_chain, is_content
 from aob.stores.rows import EventRow, RunFilter, RunRow, TicketRow
 from aob.stores.sqlite import columns, faults
 from aob.stores.sqlite.driver import Connection
@@ -136,7 +136,12 @@ class Reads:
     def blob(self, digest: str) -> bytes | None:
         """See `Store.blob`."""
         found = self.rows("select data from blob where digest = ?", (digest,))
-        return found[0][0] if found else None
+        if not found:
+            return None
+        data: bytes = found[0][0]
+        if not is_content(digest, data):
+            raise faults.corrupt(self._path, f"the payload {digest} is not what was written")
+        return data
 
     def has_reply(self, reply: str) -> bool:
         """Whether an answer has come."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from aob.clock import Clock
@@ -14,6 +15,7 @@ from aob.stores.sqlite.opening import open_connections, path_of
 from aob.stores.sqlite.options import SqliteOptions
 from aob.stores.sqlite.reads import Reads
 from aob.stores.sqlite.removal import Removal
+from aob.stores.sqlite.verify import problems
 from aob.stores.sqlite.watch import Watch
 from aob.stores.sqlite.writer import Writer
 
@@ -119,6 +121,16 @@ class SqliteStore:
     async def get_ticket(self, tenant: str, ticket: str) -> TicketRow | None:
         """See `Store.get_ticket`."""
         return self._reads.ticket(tenant, ticket)
+
+    async def check(self, at_most: int = 100) -> list[str]:
+        """Read everything, histories and payloads too; what is wrong, a line each. Other work goes on meanwhile."""
+        found: list[str] = []
+        for problem in problems(self._reads):
+            if problem is None:
+                await asyncio.sleep(0)
+            elif len(found) < at_most:
+                found.append(problem)
+        return found
 
     async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
         """See `Store.sweep`."""
