@@ -17,11 +17,15 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class SeededProcess:
-    """A process (see `aob.process.Process`) whose ids and random numbers follow from its seed."""
+    """A process (see `aob.process.Process`) whose ids and random numbers follow from its seed.
 
-    def __init__(self, seed: int) -> None:
-        self.name = f"test-{seed}"
-        self._ids = Random(f"ids {seed}")
+    Args:
+        life: processes of one seed make the same random numbers, and of different lives different ids.
+    """
+
+    def __init__(self, seed: int, life: int = 0) -> None:
+        self.name = f"test-{seed}-{life}"
+        self._ids = Random(f"ids {seed} {life}")
         self._seeds = Random(f"seeds {seed}")
         self._jitter = Random(f"jitter {seed}")
 
@@ -42,10 +46,10 @@ class StoreAround:
     """A store that hands every call on to another; subclasses change some."""
 
     def __init__(self, inner: Store) -> None:
-        self._inner = inner
+        self.inner = inner
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
 
 class QuietStore(StoreAround):
@@ -63,22 +67,22 @@ class QuietStore(StoreAround):
     async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
         """See `Store.send`."""
         self._changed.set()
-        return await self._inner.send(message, start)
+        return await self.inner.send(message, start)
 
     async def send_many(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
         """See `Store.send_many`."""
         self._changed.set()
-        return await self._inner.send_many(sends)
+        return await self.inner.send_many(sends)
 
     async def release(self, lease: Lease, clean: bool = True) -> None:
         """See `Store.release`."""
         self._changed.set()
-        await self._inner.release(lease, clean)
+        await self.inner.release(lease, clean)
 
     async def close(self) -> None:
         """See `Store.close`."""
         self._changed.set()
-        await self._inner.close()
+        await self.inner.close()
 
 
 def quiet(store: Store) -> Store:

@@ -97,6 +97,7 @@ class VirtualTime:
                 "run the test without uvloop"
             )
         self._loop = turned = cast("_Loop", loop)
+        self._threads, self._settling = 0, []
         self._shift(self._seconds - loop.time())
         self._selector = turned._selector
         self._known = len(self._selector.get_map())
