@@ -1,5 +1,8 @@
 """aob: the execution layer for production AI agents. Workflows are plain Python; every finished step is durable."""
 
+from importlib import import_module
+from types import ModuleType
+
 from aob.client.client import Client, connect
 from aob.client.present import use_present
 from aob.client.run import Run
@@ -65,6 +68,14 @@ from aob.workflow.signals import query, update
 __version__ = "0.1.0"
 
 use_present()
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`aob.testing` is there without an import of its own, and is not loaded by who does not use it."""
+    if name != "testing":
+        raise AttributeError(f"module 'aob' has no attribute {name!r}")
+    return import_module("aob.testing")
+
 
 __all__ = [
     "Activity",
