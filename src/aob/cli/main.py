@@ -45,9 +45,15 @@ def build() -> App:
         _group(
             "run", "Start runs, look at them, and steer them.",
             start="start:start", batch="batch:batch", list="runs:list_", get="runs:get", result="runs:result",
+            history="history:history", timeline="history:timeline", signal="controls:signal", query="controls:query",
+            update="controls:update", cancel="controls:cancel", terminate="controls:terminate", pause="controls:pause",
+            resume="controls:resume", retry="controls:retry", fork="controls:fork", delete="delete:delete",
         )
     )  # fmt: skip
     app.command("aob.cli.worker:worker", name="worker")
+    app.command("aob.cli.approve:app", name="approve")
+    app.command(_group("logs", "Watch runs.", stream="history:stream"))
+    app.command(_group("workflow", "What there is to run.", list="workflows:list_"))
     return app
 
 

@@ -128,6 +128,11 @@ def span(seconds: float | timedelta) -> str:
     return f"{whole} s"
 
 
+def count(number: int, what: str) -> str:
+    """A number with its noun."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def short(value: Any, width: int) -> str:
     """A value as JSON in one line, cut to a width."""
     text = value if isinstance(value, str) else msgspec.json.encode(value, enc_hook=str).decode()

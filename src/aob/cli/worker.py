@@ -130,7 +130,7 @@ class Teller:
 
 _LINES = {
     "lease_taken": "owns the store (epoch {epoch})",
-    "recovered": "took over {runs} open runs in {seconds} s",
+    "recovered": "open runs taken over: {runs}, in {seconds} s",
     "standing_by": "stands by: another worker owns the store; this one takes over when that one stops or dies",
     "lease_lost": "lost the store to another worker; standing by",
     "run_parked": "parked {run_id}: {reason}",
