@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from aob.engine.payloads import Payloads
 from aob.kernel import events as ev
-from aob.kernel.carry import carry_of
+from aob.kernel.carry import OF_THE_PASS_BEFORE, carry_of
 from aob.stores.protocol import Store
 from aob.stores.rows import EventRow, RunRow
 
@@ -70,7 +70,11 @@ class History:
             checkpoint = [e async for e in self.read(row, row.checkpoint - 1, row.checkpoint)]
             assert isinstance(checkpoint[0][0], ev.Checkpoint)
             applied = carry_of(checkpoint[0][0]).applied
-            rest = [e async for e in self.read(row, applied, until) if e[1] != row.checkpoint]
+            rest = [
+                (event, seq)
+                async for event, seq in self.read(row, applied, until)
+                if seq > row.checkpoint or (seq < row.checkpoint and type(event) not in OF_THE_PASS_BEFORE)
+            ]
             return [*first, *checkpoint, *kept(rest)], tail
         return kept([e async for e in self.read(row, 0, until)]), tail
 

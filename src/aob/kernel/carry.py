@@ -22,6 +22,10 @@ class Carry(msgspec.Struct, omit_defaults=True):
     compensated: bool = False
 
 
+OF_THE_PASS_BEFORE: tuple[type[ev.Event], ...] = (ev.Emitted, ev.Changed, ev.UpdateCompleted)
+"""Events that a pass leaves on its way to its checkpoint, with a `seq` between `applied` and the checkpoint's own: they
+belong to the pass that ended. All others in that window came from outside, and are the next pass's."""
+
 _carry_decoder = msgspec.json.Decoder(Carry)
 
 

@@ -216,6 +216,7 @@ class RunCancelled(Event):
     KIND = "run_cancelled"
     reason: str
     compensated: bool = False
+    unread: dict[str, int] = {}
 
 
 class RunTerminated(Event):
@@ -231,6 +232,7 @@ class RunTimedOut(Event):
     KIND = "run_timed_out"
     limit: str
     compensated: bool = False
+    unread: dict[str, int] = {}
 
 
 class Fork(msgspec.Struct):

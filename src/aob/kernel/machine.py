@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import random
 from asyncio import events as asyncio_events
 from collections.abc import Callable, Coroutine, Iterable
@@ -37,7 +38,7 @@ from aob.kernel.handlers import Handlers
 from aob.kernel.limits import CLEANUP_RESERVE
 from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
-from aob.kernel.recorded import Recorded
+from aob.kernel.recorded import NOTED, Recorded
 from aob.kernel.replay import mismatch
 from aob.kernel.steps import Abandon, Step, StepCall
 from aob.kernel.timers import NO_TIMERS, Timers
@@ -176,7 +177,7 @@ class Machine:
         """Recorded events will be applied; note what code asks about them ahead of time."""
         self.replaying = True
         for event in events:
-            if type(event) is ev.Changed or type(event) is ev.Emitted:
+            if type(event) in NOTED:
                 self.recorded.note(event)
 
     def go_live(self) -> None:
@@ -320,7 +321,7 @@ class Machine:
         if self._handlers is not None:
             self._handlers.forget_pass()
         if self._recorded is not None:
-            self._recorded.forget_pass(live=not self.replaying)
+            self._recorded.forget_pass()
 
     def _reopened(self, event: ev.RunReopened) -> None:
         """What was set aside was not applied. A fork takes its own name, and what was in flight starts anew."""
@@ -381,8 +382,8 @@ class Machine:
         if self.closing or self.ended is not None or task is not self.main:
             return
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Restart):
-            if self._restart is not None and not self.replaying:
+        if self._restart is not None:  # however the function took it
+            if not self.replaying:
                 self.commands.append(self._checkpoint_event())
             return
         failed = task.cancelled() or error is not None
@@ -401,10 +402,10 @@ class Machine:
     def _outcome(self, task: asyncio.Task[Any], error: BaseException | None) -> ev.Event:
         if self.exhausted is not None:
             exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
-            return ev.RunFailed(0, capture(exhausted), compensated=self.compensated)
+            return ev.RunFailed(0, capture(exhausted), None, self.compensated, self._unread())
         if self.cancelled is not None and (task.cancelled() or (error is None and task.cancelling() > 0)):
             return self._stopped(self.cancelled)
-        unread = {name: len(items) for name, items in self.mailbox.unread().items()}
+        unread = self._unread()
         if task.cancelled():
             error = asyncio.CancelledError("the workflow raised CancelledError though nobody had cancelled it")
         if error is None:
@@ -417,8 +418,11 @@ class Machine:
 
     def _stopped(self, request: ev.CancelRequested) -> ev.Event:
         if request.timed_out is not None:
-            return ev.RunTimedOut(0, request.timed_out, self.compensated)
-        return ev.RunCancelled(0, request.reason, self.compensated)
+            return ev.RunTimedOut(0, request.timed_out, self.compensated, self._unread())
+        return ev.RunCancelled(0, request.reason, self.compensated, self._unread())
+
+    def _unread(self) -> dict[str, int]:
+        return {name: len(items) for name, items in self.mailbox.unread().items()}
 
     def _blamed_step(self, error: BaseException) -> str | None:
         """The step whose failure led to this error: itself, a cause, a context, or a member of a group."""
@@ -571,11 +575,23 @@ class Machine:
     def wait_until(self, predicate: Callable[[], Any]) -> asyncio.Future[None]:
         """A future that is done once the predicate is true."""
         future = self.loop.create_future()
-        if predicate():
+        if self._holds(predicate):
             future.set_result(None)
         else:
             self._conditions = [*(self._conditions or ()), (predicate, future)]
         return future
+
+    def _holds(self, predicate: Callable[[], Any]) -> bool:
+        self.read_only = True
+        try:
+            holds = predicate()
+        finally:
+            self.read_only = False
+        if inspect.isawaitable(holds):
+            if inspect.iscoroutine(holds):
+                holds.close()
+            raise BadDefinition("the predicate of wait_until must not await: it looks at the run's own state")
+        return bool(holds)
 
     def _check_conditions(self) -> None:
         again = True
@@ -591,16 +607,11 @@ class Machine:
             self.loop.drain()
 
     def _check_condition(self, predicate: Callable[[], Any], future: asyncio.Future[None]) -> None:
-        self.read_only = True
         try:
-            holds = predicate()
+            if self._holds(predicate):
+                future.set_result(None)
         except Exception as e:
             future.set_exception(e)
-            return
-        finally:
-            self.read_only = False
-        if holds:
-            future.set_result(None)
 
     # --- queries and updates ----------------------------------------------------------------------
 
@@ -655,6 +666,8 @@ class Machine:
 
     def random(self) -> random.Random:
         """The run's own random stream."""
+        if self.read_only:
+            self._refuse_call("random")
         if self._random is None:
             self._random = random.Random(self.seed)
         return self._random
@@ -668,6 +681,8 @@ class Machine:
 
     def changed(self, change_id: str) -> bool:
         """True, and recorded, when reached live; on replay what the history says."""
+        if self.closing or self.read_only:
+            self._refuse_call("changed")
         answer, is_new = self.recorded.changed(change_id, live=not self.replaying)
         if is_new:
             self.commands.append(ev.Changed(0, change_id))
