@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from aob.cli.loading import AnyWorkflow, resolve
-from aob.cli.output import note, print_json, say, stderr
+from aob.cli.output import count, note, print_json, say, stderr
 from aob.cli.rows import Row, read_rows
 from aob.cli.serving import served, somebody_serves, unless_it_fails
 from aob.cli.session import Here, Session
@@ -99,10 +99,8 @@ def _say_started(session: Session, counts: Counter[str], total: int) -> None:
     if session.json:
         print_json({"runs": total, "started": counts["new"], "known": counts["known"]})
     else:
-        say(
-            f"{total:,} runs: {counts['new']:,} started"
-            + (f", {counts['known']:,} were there" if counts["known"] else "")
-        )
+        known = f", {counts['known']:,} were there" if counts["known"] else ""
+        say(f"{count(total, 'run')}: {counts['new']:,} started{known}")
 
 
 async def _start_and_wait(

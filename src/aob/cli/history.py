@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 
 from aob.cli.events import event_line
-from aob.cli.output import note, print_json, print_json_line, span, stdout
+from aob.cli.output import count, note, print_json, print_json_line, span, stdout
 from aob.cli.session import Here, Misuse
 from aob.cli.timeline import Bar, bars_of, draw
 from aob.client.views import Event
@@ -84,7 +84,7 @@ async def timeline(run: str, /, *, limit: int = 100, session: Here) -> int:
     if len(bars) > limit:
         note(f"and {len(bars) - limit} more steps: --limit {len(bars)}")
     whole = span(max(b.end for b in bars) - min(b.start for b in bars))
-    console.print(f"{len(bars)} steps in {whole}; the run is {status}", style="dim")
+    console.print(f"{count(len(bars), 'step')} in {whole}; the run is {status}", style="dim")
     return 0
 
 

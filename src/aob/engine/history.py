@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aob.engine.payloads import Payloads
 from aob.kernel import events as ev
 from aob.kernel.carry import OF_THE_PASS_BEFORE, carry_of
+from aob.kernel.machine import Machine
 from aob.stores.protocol import Store
 from aob.stores.rows import EventRow, RunRow
 
 _PAGE = 2_000
+_CHUNK = 500
 Numbered = tuple[ev.Event, int]
 
 
@@ -77,6 +80,25 @@ class History:
             ]
             return [*first, *checkpoint, *kept(rest)], tail
         return kept([e async for e in self.read(row, 0, until)]), tail
+
+    async def replay(self, machine: Machine, row: RunRow) -> tuple[int, int, int]:
+        """Apply a run's recorded events to a new machine; `go_live` is left to the caller.
+
+        Returns:
+            `seq`, chain and time of the last event.
+        """
+        events, tail = await self.for_replay(row)
+        machine.begin_replay(e for e, _ in events)
+        first, checkpoint = events[0][0], events[1] if len(events) > 1 else None
+        if row.checkpoint and checkpoint is not None and isinstance(checkpoint[0], ev.Checkpoint):
+            assert isinstance(first, ev.RunStarted)
+            machine.restore(first, checkpoint[0], checkpoint[1])
+            events = events[2:]
+        for start in range(0, len(events), _CHUNK):
+            for event, seq in events[start : start + _CHUNK]:
+                machine.apply(event, seq)
+            await asyncio.sleep(0)
+        return tail
 
 
 def kept(events: list[Numbered]) -> list[Numbered]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from aob.engine.host import Host
 
 _PAGE = 1_000
-_CHUNK = 500
 
 
 class Residents:
@@ -159,18 +158,7 @@ class Residents:
         Returns:
             `seq`, chain and time of the last event.
         """
-        events, tail = await self.history.for_replay(row)
-        machine.begin_replay(e for e, _ in events)
-        first, checkpoint = events[0][0], events[1] if len(events) > 1 else None
-        if row.checkpoint and checkpoint is not None and isinstance(checkpoint[0], ev.Checkpoint):
-            assert isinstance(first, ev.RunStarted)
-            machine.restore(first, checkpoint[0], checkpoint[1])
-            events = events[2:]
-        for start in range(0, len(events), _CHUNK):
-            for event, seq in events[start : start + _CHUNK]:
-                machine.apply(event, seq)
-            await asyncio.sleep(0)
-        return tail
+        return await self.history.replay(machine, row)
 
     async def terminal_event(self, row: RunRow) -> ev.Event | None:
         """How an ended run ended."""
