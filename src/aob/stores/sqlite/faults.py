@@ -41,8 +41,7 @@ def failed(path: str, error: BaseException) -> StoreFailed:
 def corrupt(path: str, what: object) -> StoreCorrupt:
     """Damage."""
     return StoreCorrupt(
-        f"{path} is damaged: {what}; stop every process that uses it, keep the file for inquiry, and restore a backup "
-        "(or save what can be read with `sqlite3 OLD .recover`)"
+        f"{path} is damaged: {what}; stop every process that uses it, keep the file for inquiry, and restore a backup"
     )
 
 

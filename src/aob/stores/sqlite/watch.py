@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from aob.process import Doorbell
 from aob.stores.sqlite.reads import Reads
@@ -25,16 +27,24 @@ def bell_directory(path: str) -> Path:
 
 
 class Watch:
-    """Wakes whoever waits for changes."""
+    """Wakes whoever waits for changes.
+
+    Several tasks may wait; each hears of every change. The file itself is looked at now and then only: it cannot tell
+    this process's own commits from those of others, which the bells can.
+    """
 
     def __init__(self, path: str, reads: Reads, poll: float) -> None:
         self._reads = reads
         self._poll = poll
         self._bell = Doorbell(bell_directory(path))
-        self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd = -1
         self._version = reads.version()
+        self._look_at = 0.0
+        self._changes = 0
+        self._last = 0
+        self._heard: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+        self._changed = asyncio.Event()
         self._closed = False
 
     def ring(self) -> None:
@@ -43,49 +53,59 @@ class Watch:
 
     def notify(self) -> None:
         """Wake this process's own waiters."""
+        self._changes += 1
         self._changed.set()
+        self._changed = asyncio.Event()
 
     async def wait(self, timeout: float) -> None:
         """See `Store.wait_changed`."""
         self._reads.refuse_closed()
-        poll = self._hang()
-        left = timeout
-        while not self._closed and not self._moved():
-            try:
-                async with asyncio.timeout(min(poll, left)):
+        self._hang()
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        heard = self._last if task is None else self._heard.get(task, self._last)
+        until = loop.time() + timeout
+        while self._changes == heard and not self._closed:
+            now = loop.time()
+            if now >= self._look_at:
+                self._look_at = now + self._poll
+                self._look()
+                continue
+            if now >= until:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(until, self._look_at) - now):
                     await self._changed.wait()
-            except TimeoutError:
-                left -= poll
-                if left <= 0:
-                    return
-        self._changed.clear()
+        self._last = self._changes
+        if task is not None:
+            self._heard[task] = self._changes
 
     def close(self) -> None:
         """Take the bell down and wake the waiters."""
         self._closed = True
-        self._changed.set()
+        self.notify()
         if self._fd >= 0 and self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(NotImplementedError):
-                self._loop.remove_reader(self._fd)
+            self._loop.remove_reader(self._fd)
         self._bell.close()
 
-    def _moved(self) -> bool:
-        if self._changed.is_set():
-            return True
+    def _look(self) -> None:
         version = self._reads.version()
-        moved, self._version = version != self._version, version
-        return moved
+        if version != self._version:
+            self._version = version
+            self._changes += 1
 
-    def _hang(self) -> float:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            fd = self._bell.hang()
-            if fd is not None:
-                with contextlib.suppress(NotImplementedError):
-                    self._loop.add_reader(fd, self._rung)
-                    self._fd = fd
-        return self._poll if self._fd >= 0 else min(self._poll, _WITHOUT_BELL)
+    def _hang(self) -> None:
+        if self._loop is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        fd = self._bell.hang()
+        if fd is not None:
+            with contextlib.suppress(NotImplementedError):
+                self._loop.add_reader(fd, self._rung)
+                self._fd = fd
+        if self._fd < 0:
+            self._poll = min(self._poll, _WITHOUT_BELL)
 
     def _rung(self) -> None:
         self._bell.silence()
-        self._changed.set()
+        self._version = self._reads.version()
+        self.notify()
