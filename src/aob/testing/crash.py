@@ -137,7 +137,8 @@ class _Tale:
                 found.append(f"write {point} was not reached: without a kill the writes are not always the same")
         except (Died, StoreFailed) as e:
             if not (store.dead or store.failed):
-                raise CrashFailed(f"the run does not end, though nothing disturbs it: {_text(e)}") from e
+                why = "; ".join([str(e), *lives.errors])
+                raise CrashFailed(f"the run does not end, though nothing disturbs it: {why}") from e
             lives.live(store.inner.close())
             successor = MortalStore(lives.live(opened()))
             earlier.append(lives.live(look(successor.inner)))
@@ -149,6 +150,7 @@ class _Tale:
         last = lives.live(opened())
         found += problems(lives.live(look(last)), watched.keys, earlier)
         lives.live(last.close())
+        found += lives.errors
         self.attempts += watched.attempts
         return _Story(end, value, store.writes, found)
 

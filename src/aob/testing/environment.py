@@ -93,8 +93,9 @@ class Environment:
         return to_datetime(self._time.now_us())
 
     async def advance(self, seconds: float | timedelta) -> None:
-        """Let time pass; timers that come due meanwhile fire in their order."""
+        """Let time pass, and everything happen that comes due meanwhile, in its order."""
         await asyncio.sleep(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
+        await self._time.settle()
 
     async def settle(self) -> None:
         """Wait until everything has happened that can happen without time passing."""

@@ -100,6 +100,8 @@ class Lives:
 
     def __init__(self, at: datetime) -> None:
         self.time = VirtualTime(at, stuck=self._stop)
+        self.errors: list[str] = []
+        """What nobody caught, in any life."""
         self._dead: list[asyncio.Task[Any]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -112,13 +114,14 @@ class Lives:
         outer = asyncio_events._get_running_loop()
         asyncio_events._set_running_loop(None)
         loop = self._loop = asyncio.SelectorEventLoop()
+        loop.set_exception_handler(self._uncaught)
         self.time.install(loop)
         try:
             task = loop.create_task(life)
             task.add_done_callback(lambda _: loop.stop())
             loop.run_forever()
             if not task.done():
-                raise Died
+                raise Died("nothing is left that could happen")
             return task.result()
         finally:
             self._end(loop)
@@ -139,6 +142,10 @@ class Lives:
         if self._loop is not None:
             self._loop.stop()
         return True
+
+    def _uncaught(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.errors.append(f"{context['message']}: {type(error).__name__}: {error}")
 
     def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         left = asyncio.all_tasks(loop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,7 +13,7 @@ from aob import telemetry
 from aob.clock import Clock
 from aob.engine.host import Host
 from aob.engine.payloads import PayloadCodec
-from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported
+from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported, OperatorError
 from aob.kernel import guard
 from aob.process import Process, settle_memory, watch_blocking
 from aob.settings import Settings
@@ -153,7 +154,8 @@ class Worker:
 
     async def _let_go(self, host: Host, executor: LocalExecutor) -> None:
         await executor.close(0)
-        await host.stop()
+        with suppress(OperatorError):  # a store that failed cannot be told either; the error is known
+            await host.stop()
 
 
 def collect(
