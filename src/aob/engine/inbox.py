@@ -75,7 +75,10 @@ class Inbox:
         """Look into the inbox whenever another process may have written."""
         host = self._host
         while host.failed is None:
-            await host.store.wait_changed(_SAFETY_POLL)
+            try:
+                await host.store.wait_changed(_SAFETY_POLL)
+            except OperatorError:  # the next commit says whether the store has failed for good
+                await host.clock.sleep(_SAFETY_POLL)
             host.commits.poke()
 
     async def ready(self, messages: list[Message]) -> None:
