@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
+LEFT_OUT = "needs "
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
@@ -59,19 +60,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         need = NEEDS[mark.args[0]]
         if need.present():
             continue
-        reason = f"needs {need.what}: {need.command}"
+        reason = f"{LEFT_OUT}{need.what}; to include: {need.command}"
         if IN_CI and need.fails_in_ci:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    left_out = Counter(
+    reasons = Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", [])
         if isinstance(report.longrepr, tuple)
     )
-    if left_out:
-        terminalreporter.section("left out")
-        for reason, count in sorted(left_out.items()):
+    left_out = {reason: count for reason, count in reasons.items() if reason.startswith(LEFT_OUT)}
+    for title, counts in {"left out here": left_out, "does not apply": reasons - Counter(left_out)}.items():
+        if counts:
+            terminalreporter.section(title)
+        for reason, count in sorted(counts.items()):
             terminalreporter.line(f"{count} test{'s' if count > 1 else ''}: {reason}")
