@@ -209,9 +209,14 @@ class Commits:
         try:
             waiting = sending.send(None)
         except StopIteration as done:
-            self._sent(group, done.value)
+            appended: Appended | None = done.value
         except Exception as e:
             self._not_sent(group, e)
+            return
+        else:
+            appended = None
+        if appended is not None:  # out of the except block, which would be the context of every error in workflows
+            self._sent(group, appended)
         else:
             task: asyncio.Task[Appended] = self._loop.create_task(resume(sending, waiting))  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
             task.add_done_callback(lambda t: self._later(group, t))
