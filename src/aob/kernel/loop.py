@@ -22,6 +22,7 @@ from aob.errors import IoInWorkflow
 
 _ANYIO_REDELIVERY = "_deliver_cancellation"
 _MANY = 100
+_FOR_EVER = 1e10
 _HASH_MULTIPLIER = 0x9E3779B97F4A7C15
 _HASH_MASK = (1 << 61) - 1
 
@@ -58,10 +59,15 @@ class Handle:
             self._context.run(self._fn, *self._args)
 
 
-class TimerHandle(Handle):
-    """A durable timer. `id` is its step id, `due` in microseconds since 1970."""
+def due_after(now_us: int, seconds: float) -> int:
+    """A time in microseconds; for ever ends in some hundreds of years."""
+    return now_us + round(min(seconds, _FOR_EVER) * 1e6)
 
-    __slots__ = ("due", "id", "on_cancel")
+
+class TimerHandle(Handle):
+    """A durable timer. `id` is its step id, `due` in microseconds since 1970; `number` tells which was set first."""
+
+    __slots__ = ("due", "id", "number", "on_cancel")
 
     def __init__(
         self,
@@ -75,6 +81,7 @@ class TimerHandle(Handle):
         super().__init__(fn, args, context)
         self.id = id
         self.due = due
+        self.number = 0
         self.on_cancel = on_cancel
 
     def when(self) -> float:
@@ -86,7 +93,7 @@ class TimerHandle(Handle):
             self.on_cancel(self)
 
     def __lt__(self, other: TimerHandle) -> bool:
-        return self.due < other.due
+        return self.due < other.due or (self.due == other.due and self.number < other.number)
 
 
 class WorkflowFuture(asyncio.Future[Any]):
@@ -154,12 +161,12 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> TimerHandle:
-        return self.owner.start_timer(self.now_us + round(delay * 1e6), callback, args, context)
+        return self.owner.start_timer(due_after(self.now_us, delay), callback, args, context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> TimerHandle:
-        return self.owner.start_timer(round(when * 1e6), callback, args, context)
+        return self.owner.start_timer(due_after(0, when), callback, args, context)
 
     def create_future(self) -> asyncio.Future[Any]:
         frame = sys._getframe(1)

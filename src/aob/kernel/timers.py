@@ -13,14 +13,16 @@ INTERNAL = ("deadline#", "grace#", "start#")
 class Timers:
     """Timers by id. One that is cancelled leaves no trace."""
 
-    __slots__ = ("_heap", "_set")
+    __slots__ = ("_count", "_heap", "_set")
 
     def __init__(self) -> None:
+        self._count = 0
         self._set: dict[str, TimerHandle] = {}
         self._heap: list[TimerHandle] = []
 
     def add(self, timer: TimerHandle) -> None:
         """Watch a timer."""
+        self._count = timer.number = self._count + 1
         self._set[timer.id] = timer
         heappush(self._heap, timer)
 

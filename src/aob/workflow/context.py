@@ -13,7 +13,7 @@ import msgspec
 
 from aob.errors import NotInWorkflow
 from aob.kernel.codec import codec_for
-from aob.kernel.loop import running_workflow_loop
+from aob.kernel.loop import due_after, running_workflow_loop
 from aob.kernel.machine import Machine
 from aob.kernel.steps import StepCall
 from aob.workflow.attempt import Info, current_attempt
@@ -89,7 +89,7 @@ async def sleep(delay: float | timedelta) -> None:
         await asyncio.sleep(max(seconds, 0))
         return
     future = machine.loop.create_future()
-    timer = machine.start_timer(machine.loop.now_us + round(seconds * 1e6), _wake, (future,), None, "sleep")
+    timer = machine.start_timer(due_after(machine.loop.now_us, seconds), _wake, (future,), None, "sleep")
     try:
         await future
     finally:
