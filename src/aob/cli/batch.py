@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from aob.cli.loading import AnyWorkflow, resolve
-from aob.cli.output import count, note, print_json, say, stderr
+from aob.cli.output import count, note, print_json, say
+from aob.cli.progress import progress
 from aob.cli.rows import Row, read_rows
 from aob.cli.serving import served, somebody_serves, unless_it_fails
 from aob.cli.session import Here, Session
@@ -69,28 +68,20 @@ async def batch(
             return await unless_it_fails(worker, _start_and_wait(client, session, target, rows, labels))
 
 
-def _progress() -> Progress:
-    console = stderr()
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal,
-    )  # fmt: skip
-
-
 async def _start(
     client: Client, session: Session, target: AnyWorkflow | str, rows: list[Row], labels: dict[str, str]
 ) -> Counter[str]:
     """Start them; how many are new, and how many there were before."""
     counts: Counter[str] = Counter(new=0, known=0)
-    with _progress() as progress:
-        task = progress.add_task("started", total=len(rows))
+    with progress() as bar:
+        task = bar.add_task("started", total=len(rows))
         for first in range(0, len(rows), _COMMIT):
             part = rows[first : first + _COMMIT]
             known = [await client.store.get_run(client.tenant, row.run_id) for row in part]
             await client.start_many(target, [r.value for r in part], [r.run_id for r in part], attributes=labels)
             found = sum(row is not None for row in known)
             counts += Counter(new=len(part) - found, known=found)
-            progress.advance(task, len(part))
+            bar.advance(task, len(part))
             await asyncio.sleep(0)
     return counts
 
@@ -132,8 +123,8 @@ async def _wait(client: Client, names: list[str]) -> dict[str, str]:
     left = dict.fromkeys(names)
     ended: dict[str, str] = {}
     loop = asyncio.get_running_loop()
-    with _progress() as progress:
-        task = progress.add_task("ended", total=len(left))
+    with progress() as bar:
+        task = bar.add_task("ended", total=len(left))
         while True:
             began = loop.time()
             for name in list(left):
@@ -143,7 +134,7 @@ async def _wait(client: Client, names: list[str]) -> dict[str, str]:
                     del left[name]
                 if loop.time() - began > 0.02:
                     await asyncio.sleep(0)
-            progress.update(task, completed=len(ended))
+            bar.update(task, completed=len(ended))
             if not left:
                 return ended
             with suppress(TimeoutError):

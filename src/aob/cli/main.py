@@ -52,6 +52,7 @@ def build() -> App:
     )  # fmt: skip
     app.command("aob.cli.worker:worker", name="worker")
     app.command("aob.cli.approve:app", name="approve")
+    app.command("aob.cli.replay:replay", name="replay")
     app.command(_group("logs", "Watch runs.", stream="history:stream"))
     app.command(_group("workflow", "What there is to run.", list="workflows:list_"))
     return app
