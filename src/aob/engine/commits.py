@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from aob import telemetry
@@ -36,6 +37,7 @@ class Group:
     __slots__ = (
         "acks",
         "after",
+        "ahead",
         "atomic",
         "blobs",
         "chains",
@@ -52,6 +54,7 @@ class Group:
 
     def __init__(self, atomic: bool = False) -> None:
         self.atomic = atomic
+        self.ahead = False
         self.records: list[Record] = []
         self.chains: list[int] = []
         self.seqs: list[int] = []
@@ -65,6 +68,20 @@ class Group:
         self.replies: list[tuple[str, bytes, int]] = []
         self.acks: list[asyncio.Future[Any]] = []
         self.after: list[Callable[[], None]] = []
+
+    def extend(self, later: Group) -> None:
+        """Take over what another group holds, behind what is here."""
+        self.records += later.records
+        self.starts |= later.starts
+        self.summaries |= later.summaries
+        self.seen += later.seen
+        self.tickets += later.tickets
+        self.sends += later.sends
+        self.blobs += later.blobs
+        self.takes += later.takes
+        self.replies += later.replies
+        self.acks += later.acks
+        self.after += later.after
 
     def empty(self) -> bool:
         return not (
@@ -120,7 +137,9 @@ class Commits:
         self._inbox = inbox
         self._stopped = stopped
         self._groups: deque[Group] = deque()
-        self._open = Group()
+        self._open: Group = Group()
+        self._ahead: Group = Group()
+        self._behind: Group | None = None
         self._scheduled = False
         self._sending = False
         self._loop: asyncio.AbstractEventLoop
@@ -179,6 +198,31 @@ class Commits:
             self._sending = False
             self._next()
 
+    @contextmanager
+    def ahead(self) -> Generator[None]:
+        """What is added in this block, which must not await, stands for messages: it is sent before everything else
+        that waits, and behind what stands for earlier messages."""
+        if self._behind is not None:
+            yield
+            return
+        self._behind, self._open = self._open, self._ahead
+        try:
+            yield
+        finally:
+            self._ahead, self._open, self._behind = self._open, self._behind, None
+
+    def _next_group(self) -> Group | None:
+        self._cut()
+        groups, ahead = self._groups, self._ahead
+        if not ahead.empty():
+            self._ahead = Group()
+            if groups and groups[0].ahead:
+                groups[0].extend(ahead)
+            else:
+                ahead.ahead = True
+                groups.appendleft(ahead)
+        return groups.popleft() if groups else None
+
     def cut(self, atomic: bool) -> Group:
         """Begin a group of its own; `atomic`: one conflict refuses it whole. End it with another `cut(False)`."""
         self._cut()
@@ -199,11 +243,10 @@ class Commits:
     def _flush(self) -> None:
         if self._sending or self.failed is not None:
             return
-        self._cut()
-        if not self._groups:
+        group = self._next_group()
+        if group is None:
             self._scheduled = False
             return
-        group = self._groups.popleft()
         self._sending = True
         sending = self._store.append(self._batch(group))
         try:
@@ -319,11 +362,8 @@ class Commits:
         finally:
             self._sending = False
         if self.failed is None:
-            self._cut()
-            waiting, self._groups = self._groups, deque()
-            self._inbox.take(messages)
-            self._cut()
-            self._groups.extend(waiting)
+            with self.ahead():
+                self._inbox.take(messages)
             self._next()
 
     def _drop(self, group: Group, result: Appended) -> list[Record]:
@@ -357,14 +397,14 @@ class Commits:
 
     def _next(self) -> None:
         self._scheduled = False
-        if self._groups or not self._open.empty():
+        if self._groups or not self._open.empty() or not self._ahead.empty():
             self._schedule()
 
     def stop(self, error: AobError) -> None:
         """Take no more; whoever waits gets the error."""
         self.failed = error
         self._cut()
-        for group in self._groups:
+        for group in (*self._groups, self._ahead):
             for ack in group.acks:
                 if not ack.done():
                     ack.set_exception(error)
@@ -373,10 +413,13 @@ class Commits:
                 run.gone = True
                 run.wake_all()
         self._groups.clear()
+        self._ahead = Group()
 
     async def drained(self) -> None:
         """Wait until nothing is left to send."""
-        while (self._groups or self._sending or not self._open.empty()) and self.failed is None:
+        while self.failed is None and (
+            self._groups or self._sending or not self._open.empty() or not self._ahead.empty()
+        ):
             await self._clock.sleep(0.001)
 
 

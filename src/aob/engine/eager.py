@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Coroutine, Generator
-from typing import Any
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def begin(coro: Coroutine[Any, Any, Any], spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
@@ -36,3 +40,22 @@ def resume(coro: Coroutine[Any, Any, Any], waiting: Any) -> Generator[Any, Any, 
                 waiting = coro.send(sent)
             except StopIteration as done:
                 return done.value
+
+
+@types.coroutine
+def within(coro: Coroutine[Any, Any, T], block: Callable[[], AbstractContextManager[None]]) -> Generator[Any, Any, T]:
+    """Await a coroutine, each stretch of it that does not wait inside a `block` of its own."""
+    step: Callable[[], Any] = partial(coro.send, None)
+    while True:
+        with block():
+            try:
+                waiting = step()
+            except StopIteration as done:
+                return done.value
+        try:
+            step = partial(coro.send, (yield waiting))
+        except GeneratorExit:
+            coro.close()
+            raise
+        except BaseException as e:
+            step = partial(coro.throw, e)

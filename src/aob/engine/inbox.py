@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from aob.engine.controls import Decision, ForkRequest
-from aob.engine.eager import begin
+from aob.engine.eager import begin, within
 from aob.engine.starts import StartRequest
 from aob.errors import AobError, OperatorError, RunFinished
 from aob.kernel.events import NULL
@@ -128,7 +128,7 @@ class Inbox:
         messages, done = self._dealing[name]
         try:
             while messages:
-                await self._one(messages.popleft())
+                await within(self._one(messages.popleft()), self._host.commits.ahead)
         finally:
             del self._dealing[name]
             done.set_result(None)

@@ -1,9 +1,11 @@
-"""The second half of the suite that every engine passes: errors, messages, control, forks, limits, approvals, sagas, children."""
+"""The second half of the suite that every engine passes: errors, messages, control, forks, limits, approvals, sagas."""
 
 from __future__ import annotations
 
+from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
+from aob.testing.conformance.engine_b_signals import SignalTests
 
 
-class EngineConformanceB(ErrorTests):
+class EngineConformanceB(ErrorTests, EffectTests, SignalTests):
     """Subclass it beside `EngineConformance`."""

@@ -1,4 +1,4 @@
-"""What the second half of the engine suite shares: an engine with a second process beside it, and ways to look at ends."""
+"""What the second half of the engine suite shares: an engine with a second process beside it, and looks at runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def has(run: Run[Any], kind: str, count: int = 1, step: str | None = None)
 
 
 async def sound(run: Run[Any]) -> list[Event]:
-    """A run's history, after a look at what every history has: dense numbers, one end, nothing but late facts behind it."""
+    """A run's history, once it has what each has: dense numbers, one end, nothing but late facts behind it."""
     events = await run.history()
     assert [e.seq for e in events] == list(range(1, len(events) + 1))
     assert [e.at for e in events] == sorted(e.at for e in events)
