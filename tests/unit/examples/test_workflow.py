@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import aob
+import aob.testing
 from examples.support import Message, Reply, process_customer_request, settings
 from examples.support.assistant import LOCAL_METHOD
 from examples.support.models import UNCLEAR, Outcome
@@ -154,3 +155,16 @@ async def test_a_row_of_a_file_is_a_message(outbox: Path) -> None:
             await run.result()
     found = {record["message_id"] for record in read_records(outbox)}
     assert found == {"7", Message("My card was stolen").reference}
+
+
+@pytest.mark.parametrize(
+    "text", ["The cash machine swallowed my card", "REFUND 80 EUR NOW!!!", "Please refund 20 EUR for the broken kettle"]
+)
+async def test_killed_at_every_write_it_delivers_the_same_reply_once(outbox: Path, text: str) -> None:
+    crashes = await aob.testing.crash_everywhere(process_customer_request, Message(text, id="msg-1"))
+    assert crashes.kills > crashes.points > 5
+    records = read_records(outbox)
+    # A run whose start was not durable is born anew, and delivers under a key of its own; all lives of one birth share it.
+    births = [record["key"].split("/")[3] for record in records]
+    assert len(set(births)) == len(births) == 2
+    assert len({record["text"] for record in records}) == 1
