@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import islice
@@ -16,6 +15,7 @@ from aob.errors import BadUrl, LeaseLost, NotFinished, StoreCorrupt, StoreUnavai
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.chain import check_chain
+from aob.stores.changes import Changes
 from aob.stores.rows import Append, Appended, EventRow, Keyed, Lease, Message, RunFilter, RunRow, TicketRow
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -50,7 +50,7 @@ class MemoryState:
         self.locks: dict[int, object] = {}
         self.deleted: set[int] = set()
         self.last_key = self.last_position = self.last_message = 0
-        self.changed: list[asyncio.Event] = []
+        self.changed: list[Changes] = []
 
     def find(self, tenant: str, run_id: str) -> RunRow | None:
         """The run that has an id."""
@@ -71,7 +71,7 @@ class MemoryStore:
         self._clock = clock
         self._read_to: dict[int, tuple[int, int]] = {}
         self._locks: dict[int, int] = {}
-        self._changed = asyncio.Event()
+        self._changed = Changes()
         self._closed = False
         self.state.changed.append(self._changed)
 
@@ -81,7 +81,7 @@ class MemoryStore:
             return
         self._closed = True
         self.state.changed.remove(self._changed)
-        self._changed.set()
+        self._changed.add()
         for partition in list(self._locks):
             self._unlock(partition)
 
@@ -153,9 +153,14 @@ class MemoryStore:
                 self._start(start)
             self._send(message)
             message.id = self.state.last_message
-        self._changed.set()
+        self._changed.add()
         self._ring()
         return []
+
+    async def waiting(self, partition: int) -> list[Message]:
+        """See `Store.waiting`."""
+        self._refuse_closed()
+        return [_copy(m) for _, m in sorted(self.state.inbox.items()) if m.partition == partition]
 
     async def take_reply(self, reply: str) -> bytes | None:
         """See `Store.take_reply`."""
@@ -165,12 +170,9 @@ class MemoryStore:
     async def wait_changed(self, timeout: float) -> None:
         """See `Store.wait_changed`."""
         self._refuse_closed()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._changed.wait()
-        except TimeoutError:
-            return
-        self._changed.clear()
+        if not self._changed.news():
+            await self._changed.next(timeout)
+        self._changed.heard()
 
     async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
         """See `Store.get_run`."""
@@ -357,7 +359,7 @@ class MemoryStore:
     def _ring(self) -> None:
         for changed in self.state.changed:
             if changed is not self._changed:
-                changed.set()
+                changed.add()
 
     def _fits(self, run: RunRow, where: RunFilter) -> bool:
         return (

@@ -68,6 +68,10 @@ class Store(Protocol):
         """
         ...
 
+    async def waiting(self, partition: int) -> list[Message]:
+        """Messages that no commit has taken yet, oldest first; for whoever looks or exports, not for the owner."""
+        ...
+
     async def take_reply(self, reply: str) -> bytes | None:
         """The answer under this id, if it has come; it is deleted when read."""
         ...

@@ -8,7 +8,7 @@ import apsw
 
 from aob.errors import StoreUnavailable
 from aob.stores.chain import check_chain, is_content
-from aob.stores.rows import EventRow, RunFilter, RunRow, TicketRow
+from aob.stores.rows import EventRow, Message, RunFilter, RunRow, TicketRow
 from aob.stores.sqlite import columns, faults
 from aob.stores.sqlite.driver import Connection
 
@@ -142,6 +142,11 @@ class Reads:
         if not is_content(digest, data):
             raise faults.corrupt(self._path, f"the payload {digest} is not what was written")
         return data
+
+    def waiting(self, partition: int) -> list[Message]:
+        """See `Store.waiting`."""
+        sql = f"select {columns.MESSAGE} from inbox where partition = ? order by id"
+        return [columns.message_row(row) for row in self.rows(sql, (partition,))]
 
     def has_reply(self, reply: str) -> bool:
         """Whether an answer has come."""

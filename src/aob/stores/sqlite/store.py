@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from aob.clock import Clock
 from aob.process import Process
 from aob.settings import Settings
+from aob.stores.facts import StoreFacts
 from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
 from aob.stores.sqlite.commits import Commits
+from aob.stores.sqlite.facts import facts_of
 from aob.stores.sqlite.leases import Leases
 from aob.stores.sqlite.opening import open_connections, path_of
 from aob.stores.sqlite.options import SqliteOptions
@@ -27,6 +29,7 @@ class SqliteStore:
         self.url = url
         self.path = path_of(url)
         writing, reading = open_connections(self.path, options)
+        self._clock = clock
         self._writer = Writer(writing, self.path, clock, process, options)
         self._reads = Reads(reading, self.path, options.busy_timeout)
         self._commits = Commits(self._writer)
@@ -78,6 +81,10 @@ class SqliteStore:
             self._watch.notify()
         return conflicts
 
+    async def waiting(self, partition: int) -> list[Message]:
+        """See `Store.waiting`."""
+        return self._reads.waiting(partition)
+
     async def take_reply(self, reply: str) -> bytes | None:
         """See `Store.take_reply`."""
         return await self._commits.take_reply(reply) if self._reads.has_reply(reply) else None
@@ -121,6 +128,10 @@ class SqliteStore:
     async def get_ticket(self, tenant: str, ticket: str) -> TicketRow | None:
         """See `Store.get_ticket`."""
         return self._reads.ticket(tenant, ticket)
+
+    async def facts(self) -> StoreFacts:
+        """See `aob.stores.facts.Inspectable`."""
+        return facts_of(self._reads, self.path, self._clock)
 
     async def check(self, at_most: int = 100) -> list[str]:
         """Read everything, histories and payloads too; what is wrong, a line each. Other work goes on meanwhile."""

@@ -61,6 +61,21 @@ class InboxTests(StoreSetting):
             again = await taken(a)
             assert [m.run_id for m in (await a.append(Append(partition=0, epoch=again.epoch))).inbox] == ["kept"]
 
+    async def test_waiting_messages_are_shown_to_anybody_until_they_are_taken(self) -> None:
+        async with self.opened(2) as (_, (a, b)):
+            lease = await taken(a)
+            await b.send(a_message("first", body=b"[1]", reply="q", expires=9))
+            await b.send(a_message("elsewhere", partition=1))
+            await b.send(a_message("second"))
+            for store in (a, b):
+                shown = await store.waiting(0)
+                assert [m.run_id for m in shown] == ["first", "second"]
+                assert (shown[0].body, shown[0].reply, shown[0].expires) == (b"[1]", "q", 9)
+            inbox = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
+            assert [m.id for m in inbox] == [m.id for m in await b.waiting(0)]
+            await committed(a, Append(partition=0, epoch=lease.epoch, takes=[inbox[0].id]))
+            assert [m.run_id for m in await b.waiting(0)] == ["second"]
+
     async def test_messages_sent_before_there_is_an_owner_wait(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             await b.send(a_message())
@@ -230,6 +245,28 @@ class InboxTests(StoreSetting):
             await a.wait_changed(LONG)
             inbox = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
             assert [m.run_id for m in inbox] == ["r", "second"]
+
+    async def test_every_waiting_task_hears_of_a_change_also_one_that_was_busy(self) -> None:
+        async with self.opened(2) as (_, (a, b)):
+            heard: asyncio.Queue[str] = asyncio.Queue()
+            busy = asyncio.Event()
+
+            async def waiting(name: str) -> None:
+                for _ in range(2):
+                    await a.wait_changed(LONG)
+                    heard.put_nowait(name)
+                    if name == "busy":
+                        await busy.wait()
+
+            tasks = [asyncio.create_task(waiting(name)) for name in ("busy", "one", "two")]
+            await asyncio.sleep(0)
+            await b.send(a_message())
+            assert {await heard.get() for _ in range(3)} == {"busy", "one", "two"}
+            await b.send(a_message())
+            assert {await heard.get() for _ in range(2)} == {"one", "two"}
+            busy.set()
+            assert await heard.get() == "busy"
+            await asyncio.gather(*tasks)
 
     async def test_waiting_ends_by_itself_when_nothing_happens(self) -> None:
         async with self.opened(2) as (_, (a, _)):
