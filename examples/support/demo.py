@@ -178,18 +178,26 @@ async def demonstrate(options: Options, console: Console) -> Report:
             return await demo.perform(messages)
 
 
+def command_line() -> str:
+    """How to call `aob` here: by its name, or by its path when the one beside this Python is not found by name."""
+    beside = Path(sys.executable).with_name("aob")
+    if not beside.exists() or shutil.which("aob") == str(beside):
+        return "aob"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+
+
 def hints(options: Options, report: Report) -> str:
     """The commands to look further, for runs of this demonstration."""
-    store = f"--store sqlite:///{options.folder / 'aob.db'}"
+    aob_command, store = command_line(), f"--store sqlite:///{options.folder / 'aob.db'}"
     slow = next((record["run_id"] for record in report.records if record["outcome"] == "refund not approved"), None)
     run = slow or report.sent[0]
     return "\n".join(
         [
             "look further:",
-            f"  aob run list {store}",
-            f"  aob run history {run} {store}",
-            f"  aob run timeline {run} {store}",
-            f"  aob approve list {store}",
+            f"  {aob_command} run list {store}",
+            f"  {aob_command} run history {run} {store}",
+            f"  {aob_command} run timeline {run} {store}",
+            f"  {aob_command} approve list --status all {store}",
             f"  less {options.folder / 'outbox.jsonl'}",
         ]
     )
@@ -205,8 +213,17 @@ def main(arguments: list[str]) -> int:
         console.print(str(error), markup=False)
         return 1
     except TimeoutError:
-        console.print(f"not finished after {options.deadline:g} s; see {options.folder / 'worker.log'}", markup=False)
+        delivered = len(read_records(options.folder / "outbox.jsonl"))
+        console.print(
+            f"not finished after {options.deadline:g} s: {delivered} messages are delivered; "
+            f"see {options.folder / 'worker.log'}, and {command_line()} run list --store "
+            f"sqlite:///{options.folder / 'aob.db'}",
+            markup=False,
+            soft_wrap=True,
+        )
         return 1
+    except KeyboardInterrupt:
+        return 130
     console.print(table_of(report))
     console.print(hints(options, report), markup=False, highlight=False, soft_wrap=True)
     return 0 if report.good else 1

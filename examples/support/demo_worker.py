@@ -8,7 +8,7 @@ from pathlib import Path
 
 from examples.support import settings
 
-STOP_SECONDS = 20
+STOP_SECONDS = 5
 
 
 class WorkerDied(Exception):

@@ -57,8 +57,8 @@ def test_the_demo_loses_and_doubles_nothing_and_names_commands_that_work(tmp_pat
     assert len(sent) / 2 <= int(re.search(r"after (\d+) deliveries", done.stdout)[1]) < len(sent)  # type: ignore[index]
     assert int(row(done.stdout, "runs open when the worker was killed")) > 0
 
-    hints = [line.strip() for line in done.stdout.partition("look further:")[2].splitlines()]
-    commands = [shlex.split(hint)[1:] for hint in hints if hint.startswith("aob ")]
+    hints = [shlex.split(line) for line in done.stdout.partition("look further:")[2].splitlines() if line]
+    commands = [arguments for program, *arguments in hints if program.endswith("aob")]
     assert len(commands) >= 4
     for command in commands:
         shown = run(*COMMAND_LINE, *command)

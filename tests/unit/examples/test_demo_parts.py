@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from examples.support.demo import Options, fresh_folder, hints, load_messages, parse
+from examples.support.demo import Options, command_line, fresh_folder, hints, load_messages, parse
 from examples.support.demo_report import Interruption, Report, finished_steps
 from examples.support.demo_view import View, table_of
 from examples.support.demo_worker import Delivered, WorkerDied, WorkerProcess
@@ -157,6 +157,24 @@ def test_hints_name_a_run_and_the_store() -> None:
     options = parse(["--folder", "here"])
     assert options == Options(DATA / "messages.csv", Path("here"), 1.0, 55.0)
     assert "aob run history a --store sqlite:///here/aob.db" in hints(options, report("a", "b", "c"))
+
+
+@pytest.mark.parametrize(("folder", "shown"), [("venv", "venv/bin/aob"), ("../venv", "/venv/bin/aob")])
+def test_the_command_is_named_by_its_path_where_its_name_is_not_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, shown: str
+) -> None:
+    here = tmp_path / "here"
+    programs = (here / folder / "bin").resolve()
+    programs.mkdir(parents=True)
+    here.mkdir(exist_ok=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    assert command_line() == "aob"
+    (programs / "aob").touch(mode=0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert command_line().endswith(shown)
+    monkeypatch.setenv("PATH", str(programs))
+    assert command_line() == "aob"
 
 
 @pytest.fixture

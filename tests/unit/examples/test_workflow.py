@@ -164,7 +164,7 @@ async def test_killed_at_every_write_it_delivers_the_same_reply_once(outbox: Pat
     crashes = await aob.testing.crash_everywhere(process_customer_request, Message(text, id="msg-1"))
     assert crashes.kills > crashes.points > 5
     records = read_records(outbox)
-    # A run whose start was not durable is born anew, and delivers under a key of its own; all lives of one birth share it.
+    # A run whose start was not durable is born anew, with other keys; all lives of one birth share theirs.
     births = [record["key"].split("/")[3] for record in records]
     assert len(set(births)) == len(births) == 2
     assert len({record["text"] for record in records}) == 1
