@@ -1,4 +1,4 @@
-"""What the reference must name: every setting, error, event, state and telemetry event that exists, and no other default."""
+"""What the reference must name: every setting, error, event, state and telemetry event, with its true default."""
 
 from pathlib import Path
 
