@@ -38,6 +38,7 @@ from aob.kernel.handlers import Handlers
 from aob.kernel.limits import CLEANUP_RESERVE
 from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
+from aob.kernel.ordering import keep_order
 from aob.kernel.recorded import NOTED, Recorded
 from aob.kernel.replay import mismatch
 from aob.kernel.steps import Abandon, Step, StepCall
@@ -214,6 +215,7 @@ class Machine:
     def _prepare(self, started: ev.RunStarted) -> None:
         self.started = started
         self.seed = started.seed
+        keep_order()
         self.loop = WorkflowLoop(self, started.seed & 0xFFFFFFFF)
         self.mailbox = Mailbox(self.loop.create_future)
         self.overrides = dict(started.overrides)
