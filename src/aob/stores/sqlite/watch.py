@@ -7,10 +7,9 @@ import contextlib
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import Any
-from weakref import WeakKeyDictionary
 
 from aob.process import Doorbell
+from aob.stores.changes import Changes
 from aob.stores.sqlite.reads import Reads
 
 _LONGEST_PATH = 86
@@ -41,10 +40,7 @@ class Watch:
         self._fd = -1
         self._version = reads.version()
         self._look_at = 0.0
-        self._changes = 0
-        self._last = 0
-        self._heard: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
-        self._changed = asyncio.Event()
+        self._changes = Changes()
         self._closed = False
 
     def ring(self) -> None:
@@ -53,18 +49,15 @@ class Watch:
 
     def notify(self) -> None:
         """Wake this process's own waiters."""
-        self._changes += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changes.add()
 
     async def wait(self, timeout: float) -> None:
         """See `Store.wait_changed`."""
         self._reads.refuse_closed()
         self._hang()
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        heard = self._last if task is None else self._heard.get(task, self._last)
+        loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while self._changes == heard and not self._closed:
+        while not self._changes.news() and not self._closed:
             now = loop.time()
             if now >= self._look_at:
                 self._look_at = now + self._poll
@@ -72,12 +65,8 @@ class Watch:
                 continue
             if now >= until:
                 break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(until, self._look_at) - now):
-                    await self._changed.wait()
-        self._last = self._changes
-        if task is not None:
-            self._heard[task] = self._changes
+            await self._changes.next(min(until, self._look_at) - now)
+        self._changes.heard()
 
     def close(self) -> None:
         """Take the bell down and wake the waiters."""
@@ -91,7 +80,7 @@ class Watch:
         version = self._reads.version()
         if version != self._version:
             self._version = version
-            self._changes += 1
+            self._changes.add()
 
     def _hang(self) -> None:
         if self._loop is not None:
