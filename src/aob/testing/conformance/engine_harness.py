@@ -259,6 +259,11 @@ class Replayed(msgspec.Struct):
     open: list[str]
     commands: list[str]
 
+    def result(self) -> Any:
+        """The result with which it completed, as plain JSON."""
+        assert self.end is not None and self.end[0] == "run_completed", self.end
+        return msgspec.json.decode(self.end[1])[1]
+
 
 async def export(run: Run[Any]) -> list[Exported]:
     """A run's whole history, payloads opened, fit for another process."""

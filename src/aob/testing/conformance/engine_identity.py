@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from typing import Any
 
 from aob.client.client import Client
+from aob.client.run import Run
 from aob.errors import AobError, BadRunId, RunExists, RunNotFound
 from aob.testing.conformance import engine_flows as flows
 from aob.testing.conformance.engine_harness import EngineSetting, eventually, export, outcome, refused
@@ -171,7 +174,8 @@ class IdentityTests(EngineSetting):
             nameless = await engine.open()
             assert await outcome(await nameless.start("total", first=1, third=4, run_id="t")) == 7
             assert await outcome(await nameless.start("twice", 3, run_id="o")) == 5
-            await refused(nameless.start("twice", 4, run_id="o"), RunExists)
+            other: Awaitable[Run[Any]] = nameless.start("twice", 4, run_id="o")
+            await refused(other, RunExists)
 
     async def test_05_every_process_makes_the_same_bytes_of_an_input(self) -> None:
         async with self.engine() as engine:

@@ -47,7 +47,7 @@ class StartTests(EngineSetting):
     async def test_02_a_start_that_finds_no_code_waits_for_a_worker_that_has_it(self) -> None:
         async with self.engine() as engine:
             client = await engine.open(flows.nothing)
-            run = await client.start("elsewhere", {"n": 1}, run_id="r")
+            run: Run[Any] = await client.start("elsewhere", {"n": 1}, run_id="r")
             assert (await run.history())[0].data["input"] == {"n": 1}
             assert await run.status() not in TERMINAL
 
