@@ -54,6 +54,16 @@ def build() -> App:
     app.command("aob.cli.approve:app", name="approve")
     app.command("aob.cli.replay:replay", name="replay")
     app.command(_group("logs", "Watch runs.", stream="history:stream"))
+    app.command(
+        _group(
+            "db",
+            "The store as a whole.",
+            migrate="db:migrate",
+            check="db:check",
+            export="db:export",
+            **{"import": "db:import_"},
+        )
+    )
     app.command(_group("workflow", "What there is to run.", list="workflows:list_"))
     return app
 

@@ -121,5 +121,19 @@ class Payloads:
         return blob
 
 
+def blobs_of(data: bytes) -> list[str]:
+    """The content hash of the blob that one stored payload refers to, if it does."""
+    if not data.startswith(_MARK):
+        return []
+    kind, *rest = msgspec.json.decode(data, type=dict[str, list[Raw]])["$aob"]
+    return [msgspec.json.decode(rest[0], type=str)] if bytes(kind) == b'"blob"' else []
+
+
+def blobs_in(event: ev.Event) -> list[str]:
+    """Content hashes of the blobs that a stored event refers to."""
+    values = (getattr(event, name) for name in event.__struct_fields__)
+    return [digest for value in values if isinstance(value, Raw) for digest in blobs_of(bytes(value))]
+
+
 def _marked(*parts: object) -> bytes:
     return msgspec.json.encode({"$aob": parts})
