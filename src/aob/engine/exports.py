@@ -6,7 +6,7 @@ A run's lines: `run` (its summary, and what belongs to it), then each `event`, `
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw
@@ -17,8 +17,6 @@ from aob.stores.chain import chain_after, is_content
 from aob.stores.rows import Message, RunRow, TicketRow
 
 FORMAT = 1
-
-T = TypeVar("T")
 
 
 class BadExport(CallerError):
@@ -43,11 +41,11 @@ class _Line(msgspec.Struct, omit_defaults=True):
     """A line; one of its fields is there."""
 
     aob_export: int | None = None
-    run: Raw | None = None
+    run: _Head | None = None
     event: tuple[str, int, Raw] | None = None
     blob: tuple[str, bytes] | None = None
-    ticket: Raw | None = None
-    message: Raw | None = None
+    ticket: TicketRow | None = None
+    message: Message | None = None
     end: int | None = None
 
 
@@ -70,15 +68,15 @@ def lines_of(parcel: Parcel) -> Iterator[bytes]:
         parcel.row, parcel.chain, len(parcel.events), len(parcel.blobs), len(parcel.tickets), len(parcel.messages),
         parcel.seen,
     )  # fmt: skip
-    yield _line(run=_raw(head))
+    yield _line(run=head)
     for kind, version, data in parcel.events:
         yield _line(event=(kind, version, Raw(data)))
     for digest, data in parcel.blobs:
         yield _line(blob=(digest, data))
     for ticket in parcel.tickets:
-        yield _line(ticket=_raw(ticket))
+        yield _line(ticket=ticket)
     for message in parcel.messages:
-        yield _line(message=_raw(message))
+        yield _line(message=message)
 
 
 def read_parcels(lines: Iterable[bytes]) -> Iterator[Parcel]:
@@ -93,7 +91,7 @@ def read_parcels(lines: Iterable[bytes]) -> Iterator[Parcel]:
     while (line := reader.next()).end is None:
         if line.run is None:
             raise reader.bad("a run should begin here")
-        yield _parcel(reader, reader.read(line.run, _Head))
+        yield _parcel(reader, line.run)
         count += 1
     if line.end != count:
         raise reader.bad(f"it should hold {line.end} runs, and has {count}")
@@ -114,8 +112,8 @@ def _parcel(reader: _Reader, head: _Head) -> Parcel:
         if not is_content(digest, data):
             raise reader.bad(f"the payload {digest} is not what was exported")
         parcel.blobs.append((digest, data))
-    parcel.tickets = [reader.read(reader.one("ticket"), TicketRow) for _ in range(head.tickets)]
-    parcel.messages = [reader.read(reader.one("message"), Message) for _ in range(head.messages)]
+    parcel.tickets = [reader.one("ticket") for _ in range(head.tickets)]
+    parcel.messages = [reader.one("message") for _ in range(head.messages)]
     return parcel
 
 
@@ -152,20 +150,9 @@ class _Reader:
             raise self.bad(f"there should be a line with {kind!r} here")
         return value
 
-    def read(self, raw: Raw, type: type[T]) -> T:
-        """A value of a line."""
-        try:
-            return msgspec.json.decode(raw, type=type)
-        except msgspec.DecodeError as e:
-            raise self.bad(f"this cannot be read ({e})") from e
-
     def bad(self, what: str) -> BadExport:
         """What is wrong with the current line."""
         return BadExport(f"line {self.number}: {what}")
-
-
-def _raw(value: msgspec.Struct) -> Raw:
-    return Raw(msgspec.json.encode(value))
 
 
 def _line(**fields: Any) -> bytes:
