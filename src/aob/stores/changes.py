@@ -28,7 +28,7 @@ class Changes:
     def news(self) -> bool:
         """Whether there is a change that this task has not heard of."""
         task = asyncio.current_task()
-        return self._count != (self._last if task is None else self._heard.get(task, self._last))
+        return self._count != (self._last if task is None else self._heard.setdefault(task, self._last))
 
     def heard(self) -> None:
         """This task has heard of all."""

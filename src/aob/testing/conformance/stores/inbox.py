@@ -16,7 +16,7 @@ from aob.testing.conformance.stores.setting import (
     taken,
 )
 
-LONG = 60.0
+LONG = 36_000.0
 """Seconds that no test waits for; where it would, the runner's own limit ends it."""
 
 
