@@ -227,20 +227,24 @@ class Client:
                 workflow, args, kwargs, run_ids[i] if run_ids else None, tenant, attributes
             )
             requests.append(request)
+        begun: list[ActiveRun | RunRow | None] = []
         for start in range(0, len(requests), _MANY):
-            await self._start_some(requests[start : start + _MANY])
-        return [Run(self, r.tenant, r.run_id, definition) for r in requests]
+            begun += await self._start_some(requests[start : start + _MANY])
+        return [
+            Run(self, r.tenant, r.run_id, definition, run if isinstance(run, ActiveRun) else None)
+            for r, run in zip(requests, begun, strict=True)
+        ]
 
-    async def _start_some(self, requests: list[StartRequest]) -> None:
+    async def _start_some(self, requests: list[StartRequest]) -> Sequence[ActiveRun | RunRow | None]:
         names = [r.run_id for r in requests]
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})[:10]
             raise RunExists(f"these run_ids are given twice: {', '.join(twice)}")
         host = self.host()
         if host is not None:
-            await host.starts.start_many(requests)
-            return
+            return await host.starts.start_many(requests)
         await self._start_some_elsewhere(requests)
+        return [None] * len(requests)
 
     async def _start_some_elsewhere(self, requests: list[StartRequest]) -> None:
         now = self.clock.now_us()
@@ -265,18 +269,19 @@ class Client:
         definition = self.workflows.get(workflow) if isinstance(workflow, str) else workflow
         name = check_run_id(run_id) if run_id is not None else self.process.new_id(20)
         labels = _labels(attributes)
-        if definition is None:
-            assert isinstance(workflow, str)
-            request = StartRequest(
-                workflow=workflow,
-                input=Raw(_plain_input(args, kwargs)),
-                run_id=name,
-                tenant=tenant or self.tenant,
-                attributes=labels,
-            )
-            return request, None
+        if isinstance(workflow, str):
+            # by name, the input is the JSON that was given: the same in every process, whether it knows the code or not
+            encoded = _plain_input(*_by_name(definition, args, kwargs))
+            if definition is None:
+                request = StartRequest(
+                    workflow=workflow, input=Raw(encoded), run_id=name, tenant=tenant or self.tenant, attributes=labels
+                )
+                return request, None
+            definition.codec.decode_input(encoded)
+        else:
+            encoded = workflow.codec.encode_input(args, kwargs)
+        assert definition is not None
         self.workflows.setdefault(definition.name, definition)
-        encoded = definition.codec.encode_input(args, kwargs)
         return start_request(definition, encoded, name, tenant or self.tenant, labels), definition
 
     # --- finding -------------------------------------------------------------------------------------------------------------
@@ -356,6 +361,11 @@ class Client:
 
     # --- for handles -------------------------------------------------------------------------------------------------------------
 
+    def active(self, tenant: str, run_id: str) -> ActiveRun | None:
+        """The run in this process's memory, while it is there."""
+        host = self.host()
+        return None if host is None else host.residents.by_id.get((tenant, run_id))
+
     def next_commit(self, tenant: str, run_id: str) -> asyncio.Future[None] | None:
         """A future that is done when this process has committed something of the run; None where another process owns it."""
         host = self.host()
@@ -424,6 +434,15 @@ def _labels(attributes: Mapping[str, str] | None) -> dict[str, str]:
     return labels
 
 
+def _by_name(
+    definition: Workflow[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Several arguments, by the names that the definition gives them."""
+    if definition is None or len(args) + len(kwargs) < 2:
+        return args, kwargs
+    return (), {**dict(zip(definition.codec.names, args, strict=False)), **kwargs}
+
+
 def _plain_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     """The input of a workflow that is known by name alone: the only argument, or the named ones."""
     if len(args) > 1 or (args and kwargs):
@@ -431,7 +450,7 @@ def _plain_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
             "a workflow given by name takes one argument, or arguments by name: its parameters are not known here"
         )
     value = args[0] if args else kwargs or None
-    return codec_for(Any, "input").encode_checked(value)[0]
+    return codec_for(annotation_of(value), "input").encode_checked(value)[0]
 
 
 def _arguments(workflow: Workflow[..., Any] | str, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

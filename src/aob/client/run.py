@@ -69,7 +69,7 @@ class Run(Generic[R]):
             return self._outcome(await self._end())
 
     async def _end(self) -> ev.Event:
-        active = self._active
+        active = self._active or self._client.active(self.tenant, self.run_id)
         while active is not None:
             if active.terminal is not None:
                 return active.terminal

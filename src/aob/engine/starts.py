@@ -46,6 +46,18 @@ class StartRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     forked_from: str | None = None
 
 
+class ChildEnded(msgspec.Struct):
+    """Body of a `child_ended` message, to the parent."""
+
+    child: str
+
+
+class Reason(msgspec.Struct):
+    """Body of a `cancel`, `terminate`, `pause` message."""
+
+    reason: str = ""
+
+
 def row_of(request: StartRequest, now_us: int, status: str) -> RunRow:
     """The summary of a run that begins."""
     return RunRow(
@@ -115,7 +127,7 @@ class Starts:
             await self._host.controls.signal_run(request.tenant, request.run_id, name, payload, signal_id)
         return existing
 
-    async def start_many(self, requests: list[StartRequest]) -> list[RunRow]:
+    async def start_many(self, requests: list[StartRequest]) -> list[ActiveRun | RunRow]:
         """Start up to 1,000 runs in one commit, all or none; those that exist with the same input are taken as they
         are.
 
@@ -133,8 +145,8 @@ class Starts:
             await done
             met = {run.run_id: (run, row) for run in runs if (row := self._met.pop(id(run), None)) is not None}
             if not met:
-                rows = {run.run_id: run.row for run in runs}
-                return [skip.get(r.run_id) or rows[r.run_id] for r in requests]
+                begun = {run.run_id: run for run in runs}
+                return [skip.get(r.run_id) or begun[r.run_id] for r in requests]
             others = [row for run, row in met.values() if not same_start(row, run.row)]
             if others:
                 raise exist_error(others)
@@ -301,28 +313,33 @@ class Starts:
             return
         parent = self._host.residents.by_id.get((child.tenant, child.row.parent))
         if parent is None:
-            self._host.commits.group().after.append(lambda: self._load_parent(child))
+            self._host.leave(child.tenant, child.row.parent, "child_ended", ChildEnded(child.run_id))
             return
-        step = self._step_of(parent, child)
+        step = self._step_of(parent, child.run_id)
         if step is not None:
             self._deliver(parent, step, event, child.row)
 
-    def _load_parent(self, child: ActiveRun) -> None:
-        """Replaying the parent finds that the child has ended."""
-        assert child.row.parent is not None
-        self._host.spawn(self._host.residents.quietly_get(child.tenant, child.row.parent))
+    async def child_ended(self, parent: ActiveRun, run_id: str) -> None:
+        """A child ended while its parent was not in memory."""
+        host = self._host
+        row = await host.store.get_run(parent.tenant, run_id)
+        terminal = await host.residents.terminal_event(row) if row is not None else None
+        step = self._step_of(parent, run_id)
+        if row is not None and step is not None and terminal is not None:
+            self._deliver(parent, step, terminal, row)
+        elif parent.machine is None and parent.row.status == "waiting":
+            # its code is not served here: who serves it next must look at it
+            parent.row.status, parent.row.due = "running", None
+            host.commits.group().summaries[id(parent)] = parent
 
-    def _step_of(self, parent: ActiveRun, child: ActiveRun) -> Step | None:
+    def _step_of(self, parent: ActiveRun, child: str) -> Step | None:
         if parent.machine is None or parent.ended:
             return None
         for step in parent.machine.open.values():
             if step.kind == "child" and not step.done():
                 plan: ChildPlan = step.plan
                 k = int(step.id.rpartition("#")[2])
-                if (
-                    not plan.detached
-                    and (plan.run_id or child_run_id(parent.run_id, plan.workflow.name, k)) == child.run_id
-                ):
+                if not plan.detached and (plan.run_id or child_run_id(parent.run_id, plan.workflow.name, k)) == child:
                     return step
         return None
 
@@ -337,13 +354,13 @@ class Starts:
         self._host.record(parent, ev.StepFailed(0, step.id, step.check, failure))
 
     def cancel_child(self, parent: ActiveRun, step: Step) -> None:
-        """The parent no longer waits for this child."""
+        """The parent no longer waits for this child, or ends with the next commit."""
         plan: ChildPlan = step.plan
         if plan.detached:
             return
         child_id = plan.run_id or child_run_id(parent.run_id, plan.workflow.name, int(step.id.rpartition("#")[2]))
         reason = f"its parent {parent.run_id} ended or cancelled it"
-        self._host.spawn(self._host.controls.quietly_cancel(parent.tenant, child_id, reason))
+        self._host.leave(parent.tenant, child_id, "cancel", Reason(reason))
 
 
 def left_of(machine: Machine) -> dict[str, float]:
