@@ -41,8 +41,6 @@ class Shell:
             "AOB_STORE": f"sqlite:///{folder / 'aob.db'}",
             settings.OUTBOX: str(self.outbox),
             settings.APPROVAL_SECONDS: "1",
-            # The kills come so fast that some runs of the backlog get no turn between three of them.
-            "AOB_MAX_DEATHS": str(WORKER_KILLS + 1),
         }
         self._processes: list[subprocess.Popen[str]] = []
 

@@ -13,7 +13,7 @@ from aob.clock import Handle
 from aob.engine.active import ActiveRun
 from aob.engine.executor import Attempt
 from aob.engine.ids import idempotency_key, ticket_id
-from aob.errors import AobError, BadPayload, RunFailed, StepTimeout
+from aob.errors import AobError, BadPayload, RunCancelled, RunFailed, RunTerminated, RunTimedOut, StepTimeout
 from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
 from aob.kernel.failures import Failure, capture
@@ -87,6 +87,9 @@ class Dispatch:
         """Begin a step, or go on with one that was begun before a restart."""
         host, machine = self._host, run.machine
         assert machine is not None
+        if machine.paused:
+            run.held_back = [*(run.held_back or ()), step]
+            return
         if machine.overrides and step.id in machine.overrides:
             self._answer_override(run, step, machine.overrides[step.id])
             return
@@ -96,10 +99,17 @@ class Dispatch:
                 return
             if machine.started.fidelity == "full":
                 self._record_start(run, step)
-            run.busy += 1
-            step.live = host.executor.start(run, step, self)
+            if run.row.deaths:
+                host.quarantine.begin(run, step)
+            else:
+                self.begin(run, step)
         else:
             _KINDS[step.kind](self, run, step)
+
+    def begin(self, run: ActiveRun, step: Step) -> None:
+        """Begin an attempt of an activity."""
+        run.busy += 1
+        step.live = self._host.executor.start(run, step, self)
 
     def _record_start(self, run: ActiveRun, step: Step) -> None:
         if not step.scheduled:
@@ -211,12 +221,14 @@ class Dispatch:
         """The run's end is on its way to the store: stop what it had going, and tell its parent."""
         self.stop_attempts(run)
         machine = run.machine
-        if machine is not None:
+        if machine is not None and machine.mismatch is None:
             for step in list(machine.open.values()):
                 if step.kind == "child":
                     self._host.starts.cancel_child(run, step)
                 elif step.kind == "ticket":
                     self._host.controls.withdraw(run, step)
+        else:  # only the history says what it had open
+            self._host.send(run.tenant, run.run_id, "let_go", b"null")
         self._host.starts.tell_parent(run, event)
 
     # --- retries ----------------------------------------------------------------------------------
@@ -234,28 +246,24 @@ class Dispatch:
     def _retry(self, run: ActiveRun, step: Step) -> None:
         step.live = None
         machine = run.machine
-        if machine is None or machine.closing or run.ended or machine.paused or machine.open.get(step.id) is not step:
+        if machine is None or machine.closing or run.ended or machine.open.get(step.id) is not step:
             return
         if self._host.failed is None:
             self.step(run, step)
 
     def go_on(self, run: ActiveRun) -> None:
         """After a pause: begin what was held back."""
-        machine = run.machine
-        if machine is None or run.ended or machine.paused:
-            return
-        for step in list(machine.open.values()):
-            if step.kind == "activity" and step.live is None:
+        steps, run.held_back = run.held_back or [], None
+        for step in steps:
+            if run.machine is not None and run.machine.open.get(step.id) is step and step.live is None:
                 self.step(run, step)
-        self._host.fire_timers(run)
 
     # --- outcomes ---------------------------------------------------------------------------------
 
     def attempt_succeeded(self, attempt: Attempt, data: bytes, value: Any) -> None:
         """See `Outcomes`."""
         run, step = attempt.run, attempt.step
-        run.busy -= 1
-        step.live = None
+        self._over(run, step)
         host = self._host
         if run.ended or step.done() or host.failed is not None:
             self._late(run, step, "completed", Raw(data))
@@ -274,8 +282,7 @@ class Dispatch:
     def attempt_failed(self, attempt: Attempt, error: BaseException) -> None:
         """See `Outcomes`."""
         run, step, host = attempt.run, attempt.step, self._host
-        run.busy -= 1
-        step.live = None
+        self._over(run, step)
         if run.ended or step.done() or host.failed is not None:
             self._late(run, step, "failed", ev.NULL)
             return
@@ -304,15 +311,21 @@ class Dispatch:
     def attempt_stopped(self, attempt: Attempt) -> None:
         """See `Outcomes`."""
         run, step = attempt.run, attempt.step
-        run.busy -= 1
-        step.live = None
+        self._over(run, step)
         if self._host.failed is None and not run.ended and not step.done():
             self._record_cancelled(run, step)
         else:
             self._no_longer_busy(run)
 
+    def _over(self, run: ActiveRun, step: Step) -> None:
+        run.busy -= 1
+        step.live = None
+        if self._host.quarantine.current is run:
+            self._host.quarantine.release(run)
+
     def attempt_is_long(self, attempt: Attempt) -> None:
         """See `Outcomes`."""
+        self._host.quarantine.release(attempt.run)
         step = attempt.step
         if not step.started and not attempt.run.ended and not step.done():
             step.started = True
@@ -335,9 +348,8 @@ class Dispatch:
 
     def child_failure(self, run_id: str, event: ev.Event, reason: str | None) -> Failure:
         """How a child's end looks to its parent."""
-        failed = capture(
-            RunFailed(f"child run {run_id} ended as {ev.TERMINAL[event.KIND]}: {reason or ''}".rstrip(": "))
-        )
+        error = _CHILD_ENDS.get(type(event), RunFailed)
+        failed = capture(error(f"child run {run_id} ended as {ev.TERMINAL[event.KIND]}: {reason or ''}".rstrip(": ")))
         if isinstance(event, ev.RunFailed):
             return msgspec.structs.replace(failed, cause=event.failure)
         return failed
@@ -352,6 +364,11 @@ class _Waiting:
         self.timer = timer
 
 
+_CHILD_ENDS: dict[type[ev.Event], type[RunFailed]] = {
+    ev.RunCancelled: RunCancelled,
+    ev.RunTerminated: RunTerminated,
+    ev.RunTimedOut: RunTimedOut,
+}
 _KINDS = {
     "side_effect": Dispatch._side_effect,  # pyright: ignore[reportPrivateUsage]
     "child": Dispatch._child,  # pyright: ignore[reportPrivateUsage]

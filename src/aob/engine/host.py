@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from aob import telemetry
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
@@ -20,6 +22,7 @@ from aob.engine.dispatch import Dispatch
 from aob.engine.executor import Executor
 from aob.engine.inbox import Inbox
 from aob.engine.payloads import PayloadCodec, Payloads
+from aob.engine.recovery import Quarantine, Recovery
 from aob.engine.residents import Residents
 from aob.engine.retention import sweep_for_ever
 from aob.engine.starts import Starts
@@ -31,7 +34,9 @@ from aob.kernel.states import AFTER_EVENT, TERMINAL_STATES
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.protocol import Store
-from aob.stores.rows import Lease, RunRow
+from aob.stores.rows import Lease, Message, RunRow
+
+_NO_PROGRESS = frozenset((ev.StepScheduled, ev.StepStarted, ev.CancelRequested))
 
 
 class Host:
@@ -64,6 +69,7 @@ class Host:
         )  # fmt: skip
         self.wakeups = Wakeups(clock, self._due)
         self.residents = Residents(self)
+        self.quarantine = Quarantine(self)
         self.dispatch = Dispatch(self)
         self.starts = Starts(self)
         self.controls = Controls(self)
@@ -77,7 +83,7 @@ class Host:
         """Take the partition over: recover open runs, then go on."""
         telemetry.tell("lease_taken", partition=lease.partition, epoch=lease.epoch)
         self.commits.start(lease)
-        await self.residents.recover(lease)
+        await Recovery(self).recover(lease)
         self.commits.poke()
         self.spawn(self.inbox.watch())
         self.spawn(self._renew(lease))
@@ -141,12 +147,18 @@ class Host:
         status = AFTER_EVENT.get(event.KIND)
         if status is not None:
             self._status_event(run, event, status)
-        elif row.status == "waiting" or row.deaths:
+        elif row.status == "waiting" or (row.deaths and type(event) not in _NO_PROGRESS):
             row.status, row.due, row.deaths = "running" if row.status == "waiting" else row.status, None, 0
             self.commits.group().summaries[id(run)] = run
         self.commits.add(run, event, value)
         if status in TERMINAL_STATES:
             self.dispatch.run_ended(run, event)
+
+    def leave(self, tenant: str, run_id: str, kind: str, body: msgspec.Struct) -> None:
+        """Leave a message for a run with the next commit: whatever dies after that, it is dealt with, and only then."""
+        group = self.commits.group()
+        group.sends.append(Message(tenant=tenant, run_id=run_id, kind=kind, body=msgspec.json.encode(body)))
+        group.after.append(self.commits.poke)
 
     def record_late(self, run: ActiveRun, event: ev.Late) -> None:
         """Note a fact that changes nothing; the run's summary stays as it is."""
@@ -181,7 +193,7 @@ class Host:
                 self.after(run, event)
             if run.waiters is not None:
                 run.wake()
-            due = machine.timers.next_due()
+            due = machine.timers.next_due(machine.paused)
             if due != run.armed:
                 run.armed = due
                 self.wakeups.set(run.row.key, due)
@@ -194,8 +206,8 @@ class Host:
             self.residents.admit(run)
         elif isinstance(event, ev.AttemptFailed):
             self.dispatch.retry_later(run, event)
-        elif isinstance(event, ev.Resumed | ev.CancelRequested):
-            self.dispatch.go_on(run)
+        elif isinstance(event, PAUSING):
+            self._settle_pause(run)
         elif isinstance(event, ev.UpdateCompleted):
             self.controls.update_completed(run, event)
         elif event.KIND in ev.TERMINAL:
@@ -204,6 +216,17 @@ class Host:
             run.wake_all()
         elif run.waiters is not None:
             run.wake()
+
+    def _settle_pause(self, run: ActiveRun) -> None:
+        """An event may have begun a pause or ended one: the summary says what is true, and work goes on."""
+        machine, row = run.machine, run.row
+        if machine is None or run.ended or run.parked:
+            return
+        if machine.paused != (row.status == "paused") and run.pending == 0:
+            row.status = "paused" if machine.paused else "running"
+            self.commits.group().summaries[id(run)] = run
+        if run.held_back and not machine.paused:
+            self.dispatch.go_on(run)
 
     # --- waiting runs -----------------------------------------------------------------------------
 
@@ -226,8 +249,8 @@ class Host:
         if self.failed is not None:
             return
         for run in dirty.values():
-            if run.ended or run.busy or run.row.key == 0 or run.row.status not in ("running", "waiting"):
-                continue
+            if run.ended or run.busy or run.pending or run.row.key == 0 or run.row.status not in ("running", "waiting"):
+                continue  # an event that is on its way may end the wait, and is looked at when it has come
             if run.machine is None or run.machine.waiting():
                 due = run.machine.timers.next_due() if run.machine is not None else None
                 if run.row.status != "waiting" or run.row.due != due:
@@ -249,16 +272,19 @@ class Host:
         if machine is None or run.ended or machine.mismatch is not None:
             return
         now = max(self.clock.now_us(), run.last_at)
-        for timer in machine.timers.take_due(now):
-            if not machine.paused or timer.id.startswith("deadline#"):
-                self.record(run, ev.TimerFired(0, timer.id, timer.due))
-        due = machine.timers.next_due()
+        for timer in machine.timers.take_due(now, machine.paused):
+            self.record(run, ev.TimerFired(0, timer.id, timer.due))
+        due = machine.timers.next_due(machine.paused)
         if due is not None:
             run.armed = due
             self.wakeups.set(run.key, due)
 
     def _conflict(self, run: ActiveRun, existing: RunRow) -> None:
         self.starts.conflict(run, existing)
+
+
+PAUSING = (ev.Paused, ev.Resumed, ev.CancelRequested, ev.TimerFired)
+"""Events that may begin or end a pause."""
 
 
 def reason_of(event: ev.Event) -> str | None:

@@ -13,7 +13,7 @@ from aob.errors import AobError, RunNotFound
 from aob.kernel import events as ev
 from aob.kernel.machine import Machine
 from aob.kernel.states import TERMINAL_STATES
-from aob.stores.rows import Lease, RunRow
+from aob.stores.rows import RunRow
 
 if TYPE_CHECKING:
     from aob.engine.host import Host
@@ -163,52 +163,6 @@ class Residents:
     async def terminal_event(self, row: RunRow) -> ev.Event | None:
         """How an ended run ended."""
         return await self.history.terminal(row)
-
-    # --- recovery ---------------------------------------------------------------------------------
-
-    async def recover(self, lease: Lease) -> None:
-        """On taking the partition: runs that were at work are replayed now, waiting ones when their time comes."""
-        host = self._host
-        began, count, after = host.clock.monotonic(), 0, 0
-        while rows := await host.store.open_runs(lease.partition, after, _PAGE):
-            after = rows[-1].key
-            for row in rows:
-                count += 1
-                if row.status == "waiting":
-                    if row.due is not None:
-                        host.wakeups.set(row.key, row.due)
-                elif row.status != "pending":
-                    await self._recover_run(row, lease)
-        if count:
-            telemetry.tell("recovered", runs=count, seconds=round(host.clock.monotonic() - began, 3))
-
-    async def _recover_run(self, row: RunRow, lease: Lease) -> None:
-        host = self._host
-        if row.status == "parked" and (row.reason or "").startswith("poison"):
-            return
-        if row.status == "running" and not lease.clean and row.workflow in host.programs:
-            row.deaths += 1
-            if row.deaths >= host.settings.max_deaths:
-                row.status = "parked"
-                row.reason = (
-                    f"poison: its worker died {row.deaths} times with this run at work and no progress between; "
-                    "mend the activity and call retry or resume"
-                )
-                telemetry.tell("run_parked", run_id=row.run_id, code="poison", reason=row.reason)
-            run = ActiveRun(row, None)
-            host.commits.group().summaries[id(run)] = run
-            if row.status == "parked":
-                return
-        try:
-            await self.load(row)
-        except AobError as e:
-            self._park_row(row, e)
-
-    def _park_row(self, row: RunRow, error: AobError) -> None:
-        telemetry.tell("run_parked", run_id=row.run_id, code=error.code, reason=str(error))
-        row.status, row.reason = "parked", f"{error.code}: {error}"[:4000]
-        run = ActiveRun(row, None)
-        self._host.commits.group().summaries[id(run)] = run
 
     # --- parked -----------------------------------------------------------------------------------
 
