@@ -1,7 +1,6 @@
 """I19: what ends its worker is parked after three deaths; what merely ran beside it is not, and completes."""
 
 import asyncio
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,15 +13,18 @@ DEATHS_AT_MOST = 12
 
 async def run_worker(client: aob.Client, url: str) -> int | None:
     """Let a worker run until it dies or nothing is left to do; its exit code, None if it lives."""
-    with subprocess.Popen([sys.executable, str(WORKER), url]) as worker:
-        try:
-            while worker.poll() is None:
-                await asyncio.sleep(0.05)
-                if not len(await client.list(status=["pending", "running", "waiting"])):
-                    return None
-            return worker.returncode
-        finally:
+    worker = await asyncio.create_subprocess_exec(sys.executable, str(WORKER), url)
+    ended = asyncio.ensure_future(worker.wait())
+    try:
+        while not ended.done():
+            await asyncio.wait([ended], timeout=0.05)
+            if not len(await client.list(status=["pending", "running", "waiting"])):
+                return None
+        return ended.result()
+    finally:
+        if worker.returncode is None:
             worker.kill()
+            await ended
 
 
 async def test_what_ends_its_worker_is_parked_and_nothing_else(tmp_path: Path) -> None:

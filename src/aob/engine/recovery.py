@@ -1,9 +1,10 @@
 """Taking a partition over: which runs to load at once, and which of them may have killed their worker.
 
-After an unclean end every run that was at work may be the one to blame, or may only have been there. Deaths are counted,
-and reset by progress. From the first on a run is a suspect: that its attempt begins is recorded before it begins, and
-the next death counts only if it had begun, or if loading the run was what ended the worker. A run that is one death from
-being parked makes its attempts alone. So what kills its worker is parked, and what merely stood beside it is not.
+After an unclean end every run that was at work may be the one to blame, or may only have been there. Deaths are
+counted, and reset by progress. From the first on a run is a suspect: that its attempt begins is recorded before it
+begins, and the next death counts only if it had begun, or if loading the run was what ended the worker. A run that
+is one death from being parked makes its attempts alone. So what kills its worker is parked, and what merely stood
+beside it is not.
 """
 
 from __future__ import annotations
