@@ -88,7 +88,7 @@ class History:
             `seq`, chain and time of the last event.
         """
         events, tail = await self.for_replay(row)
-        machine.begin_replay(e for e, _ in events)
+        machine.begin_replay(events)
         first, checkpoint = events[0][0], events[1] if len(events) > 1 else None
         if row.checkpoint and checkpoint is not None and isinstance(checkpoint[0], ev.Checkpoint):
             assert isinstance(first, ev.RunStarted)

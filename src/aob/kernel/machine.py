@@ -78,7 +78,7 @@ class Machine:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "_conditions", "_handlers", "_held", "_random", "_recorded", "_restart", "_spare",
+        "__weakref__", "_conditions", "_handlers", "_held", "_last", "_random", "_recorded", "_restart", "_spare",
         "_step_errors", "cancelled", "children", "closing", "commands", "compensated", "compensations", "counters",
         "ended", "exhausted", "loop", "mailbox", "main", "mismatch", "open", "overrides", "paused", "program",
         "read_only", "replaying", "saga_depth", "seed", "seq", "started", "state", "steps", "timers",
@@ -116,6 +116,7 @@ class Machine:
         self._handlers: Handlers | None = None
         self._recorded: Recorded | None = None
         self._held: list[tuple[ev.Event, int, Any]] | None = None
+        self._last = 0
         self._restart: Raw | None = None
         self._random: random.Random | None = None
         self._step_errors: list[tuple[BaseException, str]] | None = None
@@ -170,16 +171,18 @@ class Machine:
     def replay(self, events: Iterable[tuple[ev.Event, int]]) -> None:
         """Apply recorded events; call `go_live` after the last."""
         events = list(events)
-        self.begin_replay(e for e, _ in events)
+        self.begin_replay(events)
         for event, seq in events:
             self.apply(event, seq)
 
-    def begin_replay(self, events: Iterable[ev.Event]) -> None:
+    def begin_replay(self, events: Iterable[tuple[ev.Event, int]]) -> None:
         """Recorded events will be applied; note what code asks about them ahead of time."""
         self.replaying = True
-        for event in events:
+        for event, seq in events:
             if type(event) in NOTED:
                 self.recorded.note(event)
+            if type(event) is not ev.Late and type(event) is not ev.RunReopened:
+                self._last = seq
 
     def go_live(self) -> None:
         """The recorded events are applied: what has none is in flight, and goes on the command list."""
@@ -685,7 +688,7 @@ class Machine:
         """True, and recorded, when reached live; on replay what the history says."""
         if self.closing or self.read_only:
             self._refuse_call("changed")
-        answer, is_new = self.recorded.changed(change_id, live=not self.replaying)
+        answer, is_new = self.recorded.changed(change_id, live=not self.replaying or self.seq == self._last)
         if is_new:
             self.commands.append(ev.Changed(0, change_id))
         return answer

@@ -87,7 +87,7 @@ def replayed(workflow: Workflow[..., Any], events: list[Numbered]) -> Machine:
     machine = Machine(workflow)
     events = kept(events)
     at = next((i for i in range(len(events) - 1, -1, -1) if isinstance(events[i][0], ev.Checkpoint)), None)
-    machine.begin_replay(event for event, _ in events)
+    machine.begin_replay(events)
     if at is not None:
         started, checkpoint = events[0][0], events[at][0]
         assert isinstance(started, ev.RunStarted) and isinstance(checkpoint, ev.Checkpoint)
