@@ -10,8 +10,16 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings, strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+import pytest
+from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from aob.errors import AobError
 from aob.process import SystemProcess
@@ -20,10 +28,11 @@ from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.protocol import Store
 from aob.stores.rows import Append, EventRow, Lease, Message, RunFilter, RunRow
 from aob.stores.sqlite import SqliteOptions, open_store
+from aob.stores.sqlite.commits import Commits
 from aob.testing.conformance.store import TurnedClock
 
 PROCESSES = st.integers(0, 1)
-PARTITIONS = st.integers(0, 1)
+PARTITIONS = st.sampled_from([0, 0, 0, 1])
 TENANTS = st.sampled_from(["t", "u"])
 NAMES = st.sampled_from([f"r{n}" for n in range(6)])
 TTL = 10.0
@@ -81,6 +90,7 @@ class StoreMachine(RuleBasedStateMachine):
         for side in self.sides:
             side.stores = [self.run(side.opener()) for _ in range(2)]
         self.leases: dict[tuple[int, int], Lease] = {}
+        self.holders: dict[int, int] = {}
         self.inboxes: dict[tuple[int, int], list[list[int]]] = {}
         self.count = 0
 
@@ -113,11 +123,44 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(process=PROCESSES, partition=PARTITIONS)
     def acquire(self, process: int, partition: int) -> None:
+        self.take(process, partition)
+
+    def take(self, process: int, partition: int) -> None:
         one, two = self.both(lambda side: side.stores[process].acquire(partition, f"p{process}", TTL))
         assert one == two
         if one is not None:
             self.leases[process, partition] = one
+            self.holders[partition] = process
             self.inboxes[process, partition] = [[], []]
+
+    def a_lease(self, data: st.DataObject) -> tuple[int, int]:
+        """Process and partition of a lease, most often one that still holds."""
+        current = [(p, partition) for partition, p in sorted(self.holders.items()) if (p, partition) in self.leases]
+        return data.draw(st.sampled_from(current * 4 + sorted(self.leases)))
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), process=PROCESSES)
+    def hand_over(self, data: st.DataObject, process: int) -> None:
+        before, partition = self.a_lease(data)
+        lease = self.leases[before, partition]
+        self.both(lambda side: side.stores[before].release(lease))
+        self.take(process, partition)
+        self.hear(process, partition)
+
+    @rule(process=PROCESSES, partition=PARTITIONS)
+    def look(self, process: int, partition: int) -> None:
+        self.hear(process, partition)
+
+    def hear(self, process: int, partition: int) -> None:
+        """Append nothing, to see the inbox."""
+        if lease := self.leases.get((process, partition)):
+            batch = Append(partition=partition, epoch=lease.epoch)
+            found = self.both(lambda side: side.stores[process].append(batch))
+            if not isinstance(found[0], str):
+                one, two = ([seen_message(m) for m in appended.inbox] for appended in found)
+                assert one == two
+                for inbox, appended in zip(self.inboxes[process, partition], found, strict=True):
+                    inbox += [m.id for m in appended.inbox]
 
     @rule(process=PROCESSES, partition=PARTITIONS)
     def renew(self, process: int, partition: int) -> None:
@@ -144,7 +187,6 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(
         data=st.data(),
-        process=PROCESSES,
         starts=st.lists(st.tuples(TENANTS, NAMES), max_size=3),
         tells=st.lists(st.tuples(TENANTS, NAMES, st.integers(1, 3)), max_size=3),
         ends=st.lists(st.tuples(TENANTS, NAMES), max_size=2),
@@ -153,12 +195,12 @@ class StoreMachine(RuleBasedStateMachine):
         all_or_nothing=st.booleans(),
         take=st.booleans(),
     )
-    def append(self, data: st.DataObject, process: int, starts: list[tuple[str, str]],
+    def append(self, data: st.DataObject, starts: list[tuple[str, str]],
                tells: list[tuple[str, str, int]], ends: list[tuple[str, str]], sends: list[int],
                seen: list[tuple[str, int]], all_or_nothing: bool, take: bool) -> None:  # fmt: skip
-        lease = data.draw(st.sampled_from([self.leases[key] for key in sorted(self.leases)]))
-        partition, now = lease.partition, self.clock.now_us()
-        words = {who: [self.fresh() for _ in range(count)] for *who_, count in tells for who in [tuple(who_)]}
+        process, partition = self.a_lease(data)
+        lease, now = self.leases[process, partition], self.clock.now_us()
+        words = {(tenant, name): [self.fresh() for _ in range(count)] for tenant, name, count in tells}
         body, status = self.fresh(), data.draw(st.sampled_from(["completed", "failed", "waiting"]))
         found: list[object] = []
         for number, side in enumerate(self.sides):
@@ -210,7 +252,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), tenant=TENANTS, origin=NAMES, name=NAMES, shared=st.integers(1, 4))
     def fork(self, data: st.DataObject, tenant: str, origin: str, name: str, shared: int) -> None:
-        process, partition = data.draw(st.sampled_from(sorted(self.leases)))
+        process, partition = self.a_lease(data)
         text, now = self.fresh(), self.clock.now_us()
         found: list[object] = []
         for side in self.sides:
@@ -255,7 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), ago=st.sampled_from([0.0, 5.0]), limit=st.integers(1, 3))
     def sweep(self, data: st.DataObject, ago: float, limit: int) -> None:
-        process, partition = data.draw(st.sampled_from(sorted(self.leases)))
+        process, partition = self.a_lease(data)
         lease, before = self.leases[process, partition], self.clock.now_us() - int(ago * 1_000_000)
         one, two = self.both(lambda side: side.stores[process].sweep(lease, before, limit))
         assert one == two
@@ -264,7 +306,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), tenant=TENANTS, name=NAMES)
     def delete(self, data: st.DataObject, tenant: str, name: str) -> None:
-        process, partition = data.draw(st.sampled_from(sorted(self.leases)))
+        process, partition = self.a_lease(data)
         lease = self.leases[process, partition]
         if all((tenant, name) in side.runs for side in self.sides):
             self.both(lambda side: side.stores[process].delete_run(lease, side.runs[tenant, name].key))
@@ -305,3 +347,14 @@ StoreMachine.TestCase.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestStoreMachine = StoreMachine.TestCase
+
+
+def test_the_machine_finds_a_planted_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a bug that this store once had: a new epoch was not given the messages that the one before had left
+    def forget(self: Commits, partition: int) -> None:
+        self._epochs.pop(partition, None)
+
+    monkeypatch.setattr(Commits, "forget", forget)
+    chosen = settings(StoreMachine.TestCase.settings, max_examples=300, derandomize=True, phases=[Phase.generate])
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(StoreMachine, settings=chosen)
