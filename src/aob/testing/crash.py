@@ -129,30 +129,33 @@ class _Tale:
         opened = self._opener(lives.time)
         watched = _Watched()
         store = MortalStore(lives.live(opened()), point, how)
-        earlier: list[Seen] = []
         found: list[str] = []
+        earlier: list[Seen] = []
         try:
             end, value = lives.live(self._life(store, lives.time, 0, watched))
-            if point is not None:
-                found.append(f"write {point} was not reached: without a kill the writes are not always the same")
         except (Died, StoreFailed) as e:
-            if not (store.dead or store.failed):
+            if not store.over:
                 why = "; ".join([str(e), *lives.errors])
                 raise CrashFailed(f"the run does not end, though nothing disturbs it: {why}") from e
-            lives.live(store.inner.close())
-            successor = MortalStore(lives.live(opened()))
-            earlier.append(lives.live(look(successor.inner)))
-            end, value = self._taken_over(lives, successor, watched)
+            end, value = "unknown", e
+        lives.live(store.inner.close())
+        if store.over:
             found += [f"{what} after the store had failed" for what in store.after_failure if what.startswith("append")]
+            earlier.append(self._seen(lives, opened))
+            successor = MortalStore(lives.live(opened()))
+            end, value = self._taken_over(lives, successor, watched)
             lives.live(successor.inner.close())
-        else:
-            lives.live(store.inner.close())
-        last = lives.live(opened())
-        found += problems(lives.live(look(last)), watched.keys, earlier)
-        lives.live(last.close())
-        found += lives.errors
+        elif point is not None:
+            found.append(f"write {point} was not reached: without a kill the writes are not always the same")
+        found += problems(self._seen(lives, opened), watched.keys, earlier)
         self.attempts += watched.attempts
-        return _Story(end, value, store.writes, found)
+        return _Story(end, value, store.writes, found + lives.errors)
+
+    def _seen(self, lives: Lives, opened: Callable[[], Coroutine[Any, Any, Store]]) -> Seen:
+        store = lives.live(opened())
+        seen = lives.live(look(store))
+        lives.live(store.close())
+        return seen
 
     def _taken_over(self, lives: Lives, store: MortalStore, watched: _Watched) -> tuple[str, Any]:
         try:

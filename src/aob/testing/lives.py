@@ -43,6 +43,11 @@ class MortalStore(QuietStore):
         self._at = at
         self._how = how
 
+    @property
+    def over(self) -> bool:
+        """Whether the process died, or may write no more."""
+        return self.dead or self.failed
+
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
         kinds = ", ".join(dict.fromkeys(kind for _, _, kind, *_ in batch.events))
