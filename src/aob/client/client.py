@@ -348,7 +348,7 @@ class Client:
         Raises:
             TicketNotFound, TicketClosed, BadPayload.
         """
-        edited = NULL if data is None else Raw(codec_for(Any, f"ticket {ticket}").encode_checked(data)[0])
+        edited = NULL if data is None else Raw(codec_for(annotation_of(data), f"ticket {ticket}").encode_checked(data)[0])
         decision = Decision(approved=approved, by=by, reason=reason, data=edited)
         name = tenant or self.tenant
         known = await self.store.get_ticket(name, ticket)

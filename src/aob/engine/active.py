@@ -8,6 +8,7 @@ from typing import Any
 from aob.kernel import events as ev
 from aob.kernel.machine import Machine
 from aob.kernel.states import TERMINAL_STATES
+from aob.kernel.steps import Step
 from aob.stores.rows import RunRow
 
 
@@ -30,6 +31,7 @@ class ActiveRun:
         "ended",
         "enders",
         "gone",
+        "held_back",
         "idle_since",
         "last_at",
         "machine",
@@ -61,6 +63,7 @@ class ActiveRun:
         self.seen: set[str] | None = None
         self.waiters: list[asyncio.Future[Any]] | None = None
         self.enders: list[asyncio.Future[Any]] | None = None
+        self.held_back: list[Step] | None = None
         self.stored_status = row.status
         self.stored_due = row.due
 

@@ -13,10 +13,9 @@ from msgspec import Raw
 from aob.engine.active import ActiveRun
 from aob.engine.history import kept
 from aob.engine.ids import ticket_id
-from aob.engine.starts import exists_error
+from aob.engine.starts import Withdraw, exists_error
 from aob.errors import (
     AlreadyCompensated,
-    AobError,
     NotFinished,
     NoWorker,
     RunFinished,
@@ -34,6 +33,9 @@ from aob.stores.rows import RunRow, TicketRow
 
 if TYPE_CHECKING:
     from aob.engine.host import Host
+
+
+_TIMER_ROUNDING = 2  # microseconds: a timer's time went through a float
 
 
 class Decision(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -234,7 +236,7 @@ class Controls:
         """Put a cancel into the next commit."""
         if run.ended:
             return
-        if run.machine is not None and run.machine.cancelled is not None:
+        if run.machine is not None and run.machine.cancelling:
             return
         self._host.record(run, ev.CancelRequested(0, reason))
         if run.row.status == "paused":
@@ -242,13 +244,6 @@ class Controls:
             self._host.commits.group().summaries[id(run)] = run
         elif run.row.status == "pending":
             self._host.record(run, ev.RunCancelled(0, reason))
-
-    async def quietly_cancel(self, tenant: str, run_id: str, reason: str) -> None:
-        """Cancel a child, if it still runs."""
-        try:
-            await self.cancel(tenant, run_id, reason)
-        except AobError:
-            return
 
     async def terminate(self, tenant: str, run_id: str, reason: str) -> None:
         """End a run at once, without running its code.
@@ -263,7 +258,8 @@ class Controls:
     def record_terminate(self, run: ActiveRun, reason: str) -> None:
         """Put a run's end into the next commit."""
         if not run.ended:
-            self._host.record(run, ev.RunTerminated(0, reason))
+            machine = run.machine
+            self._host.record(run, ev.RunTerminated(0, reason, machine.used() if machine and machine.seq else {}))
         elif run.row.status != "terminated":
             raise RunFinished(f"run {run.run_id!r} has ended already ({run.row.status})", run_id=run.run_id)
 
@@ -338,6 +334,20 @@ class Controls:
         with self._alone(run):
             await self._reopen(run)
 
+    async def open_child_again(self, row: RunRow) -> bool:
+        """Retry a child because its parent is retried; whether that could be done."""
+        run = await self._host.residents.get(row.tenant, row.run_id)
+        if not run.ended:
+            return True
+        if row.status not in ("failed", "timed_out", "cancelled"):
+            return False
+        try:
+            with self._alone(run):
+                await self._reopen(run)
+        except AlreadyCompensated:
+            return False
+        return True
+
     async def _reopen(self, run: ActiveRun) -> None:
         host, row = self._host, run.row
         await host.commits.ack()
@@ -351,9 +361,9 @@ class Controls:
         host.residents.drop(run)
         fresh = ActiveRun(msgspec.structs.replace(row), None)
         fresh.seq, fresh.chain, fresh.last_at = await host.residents.history.tail(row)
-        if fresh.row.checkpoint > _keep(events, end, at):
-            fresh.row.checkpoint = 0
-        host.record(fresh, ev.RunReopened(0, _keep(events, end, at), "retry"))
+        keep = _keep(events, end, at)
+        fresh.row.checkpoint = _checkpoint_by(events, keep)
+        host.record(fresh, ev.RunReopened(0, keep, "retry"))
         await host.commits.ack()
         await host.residents.load(fresh.row)
 
@@ -406,7 +416,7 @@ class Controls:
                 attributes=row.attributes,
                 origin=row.key,
                 origin_seq=cut,
-                checkpoint=row.checkpoint if row.checkpoint and row.checkpoint <= cut else 0,
+                checkpoint=_checkpoint_by(events, cut),
             ),
             None,
             cut,
@@ -442,10 +452,11 @@ class Controls:
         run = await host.residents.get(tenant, row.run_id)
         check = await self._check_of(run, row.step)
         if row.status != "open" or ticket in self._deciding or run.ended or check is None:
-            shown = row.status if row.status != "open" else "decided or withdrawn"
-            raise TicketClosed(
-                f"ticket {ticket!r} is closed: {shown}" + (f" by {row.by}" if row.by else ""), run_id=row.run_id
-            )
+            raise _closed(row, row.status if row.status != "open" else "decided or withdrawn")
+        if row.deadline is not None and row.deadline <= max(host.clock.now_us(), run.last_at) + _TIMER_ROUNDING:
+            raise _closed(row, "expired")
+        self._check_edited(run, row, decision)
+        step = run.machine.open.get(row.step) if run.machine is not None else None
         self._deciding.add(ticket)
         try:
             row.status = "approved" if decision.approved else "rejected"
@@ -456,7 +467,21 @@ class Controls:
             await host.commits.ack()
         finally:
             self._deciding.discard(ticket)
+        if step is not None and step.cancelled():  # the run had gone on when the decision came
+            row.status, row.by, row.reason = "open", None, None
+            self._close_ticket(row, host.clock.now_us())
+            raise _closed(row, row.status)
         return row
+
+    def _check_edited(self, run: ActiveRun, row: TicketRow, decision: Decision) -> None:
+        """Edited data must fit the type that the approval asks for."""
+        if decision.data == ev.NULL:
+            return
+        step = run.machine.open.get(row.step) if run.machine is not None else None
+        if step is None:
+            self._program(run.row)
+            raise NoWorker(f"run {run.run_id!r} is parked, so its type of edited data is not known", run_id=run.run_id)
+        step.plan.codec.decode(decision.data)
 
     async def _check_of(self, run: ActiveRun, step: str) -> int | None:
         """The input checksum of a ticket's step, while it is open."""
@@ -475,14 +500,32 @@ class Controls:
         """The run no longer waits for this ticket."""
         if isinstance(step.live, TicketRow):
             self._close_ticket(step.live, self._host.clock.now_us())
-            return
-        self._host.spawn(self._withdraw(run, step.id, self._host.clock.now_us()))
+        else:
+            self._send_withdraw(run, ticket_id(run.run_id, step.id))
 
-    async def _withdraw(self, run: ActiveRun, step: str, now: int) -> None:
-        await self._host.commits.ack()
-        ticket = await self._host.store.get_ticket(run.tenant, ticket_id(run.run_id, step))
-        if ticket is not None:
-            self._close_ticket(ticket, now)
+    def _send_withdraw(self, run: ActiveRun, ticket: str) -> None:
+        self._host.leave(run.tenant, run.run_id, "withdraw", Withdraw(ticket))
+
+    async def withdraw_ticket(self, tenant: str, ticket: str) -> None:
+        """Close a ticket that nobody waits for any more."""
+        row = await self._host.store.get_ticket(tenant, ticket)
+        if row is not None:
+            self._close_ticket(row, self._host.clock.now_us())
+
+    async def let_go(self, tenant: str, run_id: str) -> None:
+        """Cancel the children and close the tickets of a run that ended without its code."""
+        run = await self._host.residents.get(tenant, run_id)
+        open: dict[str, ev.StepScheduled] = {}
+        async for event, _ in self._host.residents.history.read(run.row):
+            if isinstance(event, ev.StepScheduled):
+                open[event.step] = event
+            elif isinstance(event, ev.StepCompleted | ev.StepFailed):
+                open.pop(event.step, None)
+        for event in open.values():
+            if event.type == "child" and event.target is not None:
+                self._host.starts.cancel_orphan(run, event.target)
+            elif event.type == "ticket" and event.target is not None:
+                self._send_withdraw(run, event.target)
 
     def _close_ticket(self, ticket: TicketRow, now: int) -> None:
         if ticket.status == "open" and ticket.id not in self._deciding:
@@ -514,6 +557,11 @@ def answer_or_raise(answer: ev.UpdateCompleted) -> Any:
     return msgspec.json.decode(answer.result)
 
 
+def _closed(row: TicketRow, how: str) -> TicketClosed:
+    by = f" by {row.by}" if row.by else ""
+    return TicketClosed(f"ticket {row.id!r} is closed: {how}{by}", run_id=row.run_id)
+
+
 def _keep(events: list[tuple[ev.Event, int]], end: ev.Event, at: int) -> int:
     """Up to which `seq` a retry keeps the history."""
     step = end.step if isinstance(end, ev.RunFailed) else None
@@ -521,6 +569,8 @@ def _keep(events: list[tuple[ev.Event, int]], end: ev.Event, at: int) -> int:
         for event, seq in events:
             if isinstance(event, ev.StepFailed) and event.step == step:
                 return seq - 1
+    if isinstance(end, ev.RunCancelled):
+        return next((seq for event, seq in reversed(events) if isinstance(event, ev.CancelRequested)), at) - 1
     if isinstance(end, ev.RunTimedOut):
         for event, seq in events:
             if isinstance(event, ev.TimerFired) and event.step.startswith("deadline#"):
@@ -528,9 +578,14 @@ def _keep(events: list[tuple[ev.Event, int]], end: ev.Event, at: int) -> int:
     return at - 1
 
 
+def _checkpoint_by(events: list[tuple[ev.Event, int]], seq: int) -> int:
+    """The last checkpoint that stands not behind `seq`; 0: there is none."""
+    return next((s for event, s in reversed(events) if s <= seq and isinstance(event, ev.Checkpoint)), 0)
+
+
 def _cut(events: list[tuple[ev.Event, int]], request: ForkRequest, run_id: str) -> int:
     """The last `seq` that a fork shares."""
-    ends = {e.step: s for e, s in events if isinstance(e, ev.StepCompleted | ev.StepFailed | ev.TimerFired)}
+    ends = {e.step: s for e, s in kept(events) if isinstance(e, ev.StepCompleted | ev.StepFailed | ev.TimerFired)}
     wanted = [s for s in (request.at, *request.overrides) if s is not None]
     if request.at is not None and request.at not in ends:
         raise StepNotFound(

@@ -13,6 +13,7 @@ from aob.clock import Handle
 from aob.engine.active import ActiveRun
 from aob.engine.executor import Attempt
 from aob.engine.ids import idempotency_key, ticket_id
+from aob.engine.starts import LetGo
 from aob.errors import AobError, BadPayload, RunCancelled, RunFailed, RunTerminated, RunTimedOut, StepTimeout
 from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
@@ -228,7 +229,7 @@ class Dispatch:
                 elif step.kind == "ticket":
                     self._host.controls.withdraw(run, step)
         else:  # only the history says what it had open
-            self._host.send(run.tenant, run.run_id, "let_go", b"null")
+            self._host.leave(run.tenant, run.run_id, "let_go", LetGo())
         self._host.starts.tell_parent(run, event)
 
     # --- retries ----------------------------------------------------------------------------------

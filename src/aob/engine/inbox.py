@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from aob.engine.controls import Decision, ForkRequest
 from aob.engine.eager import begin, within
-from aob.engine.starts import StartRequest
+from aob.engine.starts import ChildEnded, Reason, StartRequest, Withdraw
 from aob.errors import AobError, OperatorError, RunFinished
 from aob.kernel.events import NULL
 from aob.kernel.failures import Failure, capture
@@ -34,12 +34,6 @@ class Signal(msgspec.Struct):
     name: str
     payload: Raw
     id: str | None = None
-
-
-class Reason(msgspec.Struct):
-    """Body of a `cancel`, `terminate`, `pause` message."""
-
-    reason: str = ""
 
 
 class Call(msgspec.Struct):
@@ -191,6 +185,11 @@ class Inbox:
         payload = Raw(await host.payloads.open_bytes(bytes(body.payload)))
         host.controls.signal(run, body.name, payload, body.id)
 
+    async def _child_ended(self, message: Message) -> None:
+        body = msgspec.json.decode(message.body, type=ChildEnded)
+        parent = await self._host.residents.get(message.tenant, message.run_id)
+        await self._host.starts.child_ended(parent, body.child)
+
     async def _cancel(self, message: Message) -> None:
         run = await self._host.residents.get(message.tenant, message.run_id)
         self._host.controls.record_cancel(run, _reason(message))
@@ -232,6 +231,12 @@ class Inbox:
         body = msgspec.json.decode(message.body, type=Decide)
         return msgspec.json.encode(await self._host.controls.decide(message.tenant, body.ticket, body.decision))
 
+    async def _withdraw(self, message: Message) -> None:
+        await self._host.controls.withdraw_ticket(message.tenant, msgspec.json.decode(message.body, type=Withdraw).ticket)
+
+    async def _let_go(self, message: Message) -> None:
+        await self._host.controls.let_go(message.tenant, message.run_id)
+
     async def _delete(self, message: Message) -> None:
         await self._host.controls.delete(message.tenant, message.run_id)
 
@@ -243,6 +248,7 @@ def _reason(message: Message) -> str:
 _KINDS: dict[str, Callable[[Inbox, Message], Awaitable[bytes | Awaitable[bytes] | None]]] = {
     "start": Inbox._start,  # pyright: ignore[reportPrivateUsage]
     "signal": Inbox._signal,  # pyright: ignore[reportPrivateUsage]
+    "child_ended": Inbox._child_ended,  # pyright: ignore[reportPrivateUsage]
     "cancel": Inbox._cancel,  # pyright: ignore[reportPrivateUsage]
     "terminate": Inbox._terminate,  # pyright: ignore[reportPrivateUsage]
     "pause": Inbox._pause,  # pyright: ignore[reportPrivateUsage]
@@ -252,5 +258,7 @@ _KINDS: dict[str, Callable[[Inbox, Message], Awaitable[bytes | Awaitable[bytes] 
     "query": Inbox._query,  # pyright: ignore[reportPrivateUsage]
     "update": Inbox._update,  # pyright: ignore[reportPrivateUsage]
     "decide": Inbox._decide,  # pyright: ignore[reportPrivateUsage]
+    "withdraw": Inbox._withdraw,  # pyright: ignore[reportPrivateUsage]
+    "let_go": Inbox._let_go,  # pyright: ignore[reportPrivateUsage]
     "delete": Inbox._delete,  # pyright: ignore[reportPrivateUsage]
 }

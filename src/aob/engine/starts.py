@@ -52,6 +52,16 @@ class ChildEnded(msgspec.Struct):
     child: str
 
 
+class Withdraw(msgspec.Struct):
+    """Body of a `withdraw` message: nobody waits for this ticket any more."""
+
+    ticket: str
+
+
+class LetGo(msgspec.Struct):
+    """Body of a `let_go` message: a run ended without its code, and what it had open must end, too."""
+
+
 class Reason(msgspec.Struct):
     """Body of a `cancel`, `terminate`, `pause` message."""
 
@@ -266,7 +276,13 @@ class Starts:
         child.row.parent = run.run_id
         host.commits.group().starts[id(child)] = child
         if plan.detached:
-            host.record(run, ev.StepCompleted(0, step.id, step.check, Raw(msgspec.json.encode(child_id))))
+            host.commits.group().after.append(lambda: self._begun(run, step, child))
+
+    def _begun(self, run: ActiveRun, step: Step, child: ActiveRun) -> None:
+        """A detached child's start is durable, unless its id was taken."""
+        if not child.ended and not run.ended and not step.done():
+            handle = Raw(msgspec.json.encode(child.run_id))
+            self._host.record(run, ev.StepCompleted(0, step.id, step.check, handle))
 
     async def _child_exists(self, child: ActiveRun, existing: RunRow) -> None:
         """A child's id was taken: by itself before a crash, which is fine, or by another run."""
@@ -283,7 +299,8 @@ class Starts:
                 plan: ChildPlan = step.plan
                 name = plan.run_id or child_run_id(parent.run_id, plan.workflow.name, int(step.id.rpartition("#")[2]))
                 if name == child.run_id:
-                    if existing.parent == parent.run_id and same_start(existing, child.row):
+                    ours = plan.detached or existing.parent == parent.run_id
+                    if ours and same_start(existing, child.row):
                         await self._find_child(parent, step, name)
                     else:
                         host.record(parent, ev.StepFailed(0, step.id, step.check, capture(exists_error(existing))))
@@ -301,15 +318,25 @@ class Starts:
         elif plan.detached:
             host.record(run, ev.StepCompleted(0, step.id, step.check, Raw(msgspec.json.encode(child_id))))
         elif row.status in TERMINAL_STATES:
+            if await self._begins_again(step, row):
+                return
             terminal = await host.residents.terminal_event(row)
             if terminal is not None and not step.done() and not run.ended:
                 self._deliver(run, step, terminal, row)
         else:
             await host.residents.get(run.tenant, child_id)
 
+    async def _begins_again(self, step: Step, row: RunRow) -> bool:
+        """Whether a child that ended before its parent was retried goes on, too."""
+        since, step.due = step.due, 0
+        if not since or row.status == "completed" or (row.ended or 0) > since:
+            return False
+        return await self._host.controls.open_child_again(row)
+
     def tell_parent(self, child: ActiveRun, event: ev.Event) -> None:
         """A child's end goes into the same commit as its parent's step, when the parent is in memory."""
-        if child.row.parent is None:
+        machine = child.machine
+        if child.row.parent is None or (machine is not None and machine.seq and machine.started.parent is None):
             return
         parent = self._host.residents.by_id.get((child.tenant, child.row.parent))
         if parent is None:
@@ -348,10 +375,11 @@ class Starts:
             return
         step.live = "delivered"
         if isinstance(event, ev.RunCompleted):
-            self._host.record(parent, ev.StepCompleted(0, step.id, step.check, event.result))
+            self._host.record(parent, ev.StepCompleted(0, step.id, step.check, event.result, used=event.used or None))
             return
         failure: Failure = self._host.dispatch.child_failure(row.run_id, event, row.reason)
-        self._host.record(parent, ev.StepFailed(0, step.id, step.check, failure))
+        used = getattr(event, "used", None) or None
+        self._host.record(parent, ev.StepFailed(0, step.id, step.check, failure, used=used))
 
     def cancel_child(self, parent: ActiveRun, step: Step) -> None:
         """The parent no longer waits for this child, or ends with the next commit."""
@@ -359,6 +387,10 @@ class Starts:
         if plan.detached:
             return
         child_id = plan.run_id or child_run_id(parent.run_id, plan.workflow.name, int(step.id.rpartition("#")[2]))
+        self.cancel_orphan(parent, child_id)
+
+    def cancel_orphan(self, parent: ActiveRun, child_id: str) -> None:
+        """Cancel a child with the next commit."""
         reason = f"its parent {parent.run_id} ended or cancelled it"
         self._host.leave(parent.tenant, child_id, "cancel", Reason(reason))
 

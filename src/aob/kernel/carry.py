@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from aob.kernel import events as ev
+from aob.kernel.limits import CLEANUP_RESERVE
 
 
 class Carry(msgspec.Struct, omit_defaults=True):
@@ -20,6 +21,9 @@ class Carry(msgspec.Struct, omit_defaults=True):
     exhausted: str | None = None
     cancel: ev.CancelRequested | None = None
     compensated: bool = False
+    spare: int = CLEANUP_RESERVE
+    deadline: int | None = None
+    fork: ev.Fork | None = None
 
 
 OF_THE_PASS_BEFORE: tuple[type[ev.Event], ...] = (ev.Emitted, ev.Changed, ev.UpdateCompleted)

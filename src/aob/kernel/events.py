@@ -88,7 +88,7 @@ class AttemptFailed(Event):
 
 
 class StepCompleted(Event):
-    """A step's result: the first one committed counts."""
+    """A step's result: the first one committed counts. `used`: what a child run used up of its parent's limits."""
 
     KIND = "step_completed"
     step: str
@@ -97,6 +97,7 @@ class StepCompleted(Event):
     attempts: int = 1
     took: int = 0
     by: str | None = None
+    used: dict[str, int] | None = None
 
 
 class StepFailed(Event):
@@ -109,6 +110,7 @@ class StepFailed(Event):
     attempts: int = 1
     took: int = 0
     input: Raw = NULL
+    used: dict[str, int] | None = None
 
 
 class TimerFired(Event):
@@ -198,6 +200,7 @@ class RunCompleted(Event):
     KIND = "run_completed"
     result: Raw
     unread: dict[str, int] = {}
+    used: dict[str, int] = {}
 
 
 class RunFailed(Event):
@@ -208,6 +211,7 @@ class RunFailed(Event):
     step: str | None = None
     compensated: bool = False
     unread: dict[str, int] = {}
+    used: dict[str, int] = {}
 
 
 class RunCancelled(Event):
@@ -217,6 +221,7 @@ class RunCancelled(Event):
     reason: str
     compensated: bool = False
     unread: dict[str, int] = {}
+    used: dict[str, int] = {}
 
 
 class RunTerminated(Event):
@@ -224,6 +229,7 @@ class RunTerminated(Event):
 
     KIND = "run_terminated"
     reason: str
+    used: dict[str, int] = {}
 
 
 class RunTimedOut(Event):
@@ -233,6 +239,7 @@ class RunTimedOut(Event):
     limit: str
     compensated: bool = False
     unread: dict[str, int] = {}
+    used: dict[str, int] = {}
 
 
 class Fork(msgspec.Struct):

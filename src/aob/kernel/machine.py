@@ -21,7 +21,7 @@ import random
 from asyncio import events as asyncio_events
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, cast
 from zlib import crc32
 
 import msgspec
@@ -42,7 +42,7 @@ from aob.kernel.ordering import keep_order
 from aob.kernel.recorded import NOTED, Recorded
 from aob.kernel.replay import mismatch
 from aob.kernel.steps import Abandon, Step, StepCall
-from aob.kernel.timers import NO_TIMERS, Timers
+from aob.kernel.timers import NO_TIMERS, URGENT, Timers
 
 _get_running_loop = asyncio_events._get_running_loop  # pyright: ignore
 _set_running_loop = asyncio_events._set_running_loop
@@ -50,6 +50,7 @@ _UNSET: Any = object()
 CANCELLED = "asyncio.exceptions:CancelledError"
 
 Command = Step | Abandon | ev.Event
+End = ev.RunCompleted | ev.RunFailed | ev.RunCancelled | ev.RunTerminated | ev.RunTimedOut
 
 
 class Program(Protocol):
@@ -78,10 +79,11 @@ class Machine:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "_conditions", "_handlers", "_held", "_last", "_random", "_recorded", "_restart", "_spare",
-        "_step_errors", "cancelled", "children", "closing", "commands", "compensated", "compensations", "counters",
-        "ended", "exhausted", "loop", "mailbox", "main", "mismatch", "open", "overrides", "paused", "program",
-        "read_only", "replaying", "saga_depth", "seed", "seq", "started", "state", "steps", "timers",
+        "__weakref__", "_allowed", "_conditions", "_dropped", "_fork", "_function", "_handlers", "_held", "_last",
+        "_random", "_recorded", "_restart", "_spare", "_step_errors", "cancelled", "children", "closing", "commands",
+        "compensated", "compensations", "counters", "ended", "exhausted", "loop", "mailbox", "main", "mismatch",
+        "open", "overrides", "paused", "program", "read_only", "replaying", "saga_depth", "seed", "seq", "started",
+        "state", "steps", "timers",
     )
     # fmt: on
     loop: WorkflowLoop
@@ -99,6 +101,7 @@ class Machine:
         self.counters: dict[str, int] = {}
         self.state: Raw | None = None
         self.main: asyncio.Task[Any] | None = None
+        self._function: asyncio.Task[Any] | None = None
         self.ended: ev.Event | None = None
         self.mismatch: NonDeterministic | None = None
         self.cancelled: ev.CancelRequested | None = None
@@ -118,6 +121,9 @@ class Machine:
         self._held: list[tuple[ev.Event, int, Any]] | None = None
         self._last = 0
         self._restart: Raw | None = None
+        self._fork: ev.Fork | None = None
+        self._allowed: int | None = None
+        self._dropped: list[Step] | None = None
         self._random: random.Random | None = None
         self._step_errors: list[tuple[BaseException, str]] | None = None
 
@@ -135,8 +141,11 @@ class Machine:
         if self._held is not None and not self._ends_hold(event):
             self._held.append((event, seq, value))
             return
-        if self.paused and type(event) is not ev.Checkpoint:
-            self._unpause()
+        if self.paused:
+            self._unpause(event)
+            if self._held is not None and not self._ends_hold(event):
+                self._held.append((event, seq, value))
+                return
         self.seq = seq
         if seq == 1:
             self._first(event)
@@ -153,6 +162,8 @@ class Machine:
                 if step is None or step.check != event.check:
                     self._not_open(event, step)
                 else:
+                    if event.used is not None:
+                        self._spend(event.used)
                     step.set_result(step.decode(event.result) if value is _UNSET else value)
             else:
                 apply = _APPLY.get(type(event))
@@ -190,7 +201,9 @@ class Machine:
         if self.mismatch is not None:
             return
         commands = self.commands
-        commands.extend(self.open.values())
+        dropped, self._dropped = self._dropped, None
+        commands.extend(Abandon(s, wait=False) for s in dropped or ())
+        commands.extend(Abandon(s, wait=True) if s.stopping else s for s in self.open.values())
         if self._handlers is not None:
             commands.extend(self._handlers.answers.values())
         if self._held is not None and self._restart is not None:
@@ -222,6 +235,8 @@ class Machine:
         self.loop = WorkflowLoop(self, started.seed & 0xFFFFFFFF)
         self.mailbox = Mailbox(self.loop.create_future)
         self.overrides = dict(started.overrides)
+        if started.deadline is not None:
+            self._allowed = started.deadline - max(started.at, started.start_at or 0)
 
     # --- one event each ---------------------------------------------------------------------------
 
@@ -235,20 +250,26 @@ class Machine:
         deadline = self.started.deadline
         if deadline is not None and self.cancelled is None:
             self._internal_timer("deadline", deadline, self._deadline_passed)
+        if self.cancelled is not None:
+            self._arm_grace(self.cancelled.at)
         try:
             args, kwargs = self.program.codec.decode_input(input)
             coro = self.program.fn(*args, **kwargs)
         except Exception as e:
             self._end_with(ev.RunFailed(0, capture(e)))
             return
-        self.main = self.loop.new_task(coro, "main", Context())
+        self.main = self._function = self.loop.new_task(coro, "main", Context())
         self.main.add_done_callback(self._main_done)
+        if self.cancelled is not None:
+            self.main.cancel()
 
     def _step_failed(self, event: ev.StepFailed) -> None:
         step = self.open.pop(event.step, None)
         if step is None or step.check != event.check:
             self._not_open(event, step)
             return
+        if event.used is not None:
+            self._spend(event.used)
         error = restore(event.failure)
         if isinstance(error, AobError) and error.step is None:
             error.step = event.step
@@ -310,8 +331,12 @@ class Machine:
         self.seed, self._random = carry.seed, None
         self.mailbox.restore(carry.mailbox)
         self.steps, self.children, self.exhausted = carry.steps, carry.children, carry.exhausted
-        self.cancelled, self.compensated = carry.cancel, carry.compensated
+        self.cancelled, self.compensated, self._spare = carry.cancel, carry.compensated, carry.spare
         self._forget_pass()
+        if carry.fork is not None and carry.fork is not self._fork:
+            self._take_name(carry.fork)
+        if carry.deadline != self.started.deadline:
+            self.started = msgspec.structs.replace(self.started, deadline=carry.deadline)
         self.state = event.state
         self._start_main(self.started.input)
         self.loop.drain()
@@ -329,10 +354,32 @@ class Machine:
             self._recorded.forget_pass()
 
     def _reopened(self, event: ev.RunReopened) -> None:
-        """What was set aside was not applied. A fork takes its own name, and what was in flight starts anew."""
-        if event.fork is None:
-            return
-        fork = event.fork
+        """What was set aside was not applied. Time limits count anew. A fork takes its own name, and what was in flight
+        starts anew; of a run that is retried, its tickets are opened again, and its children too (`due` says since
+        when)."""
+        if self._allowed is not None:
+            self._set_deadline(event.at + self._allowed)
+        if self.cancelling:
+            self._arm_grace(event.at)
+        if event.fork is not None:
+            self._take_name(event.fork)
+            self.seed, self._random = event.fork.seed, None
+        for step in self.open.values():
+            if event.fork is not None:
+                step.attempt, step.due, step.first_start, step.scheduled = 1, 0, 0, 0
+            elif step.kind == "ticket":
+                step.scheduled = 0
+            elif step.kind == "child":
+                step.due = event.at
+
+    def _set_deadline(self, deadline: int) -> None:
+        self.started = msgspec.structs.replace(self.started, deadline=deadline)
+        self.timers.drop("deadline#")
+        if self.main is not None and self.cancelled is None:
+            self._internal_timer("deadline", deadline, self._deadline_passed)
+
+    def _take_name(self, fork: ev.Fork) -> None:
+        self._fork = fork
         self.started = msgspec.structs.replace(
             self.started,
             run_id=fork.run_id,
@@ -341,10 +388,7 @@ class Machine:
             parent_step=None,
             attributes=fork.attributes,
         )
-        self.seed, self._random = fork.seed, None
         self.overrides = dict(fork.overrides)
-        for step in self.open.values():
-            step.attempt, step.due, step.first_start, step.scheduled = 1, 0, 0, 0
 
     def _ends_hold(self, event: ev.Event) -> bool:
         """Events are held while a checkpoint is being committed, and during a pause (which these end)."""
@@ -352,27 +396,39 @@ class Machine:
         if self._restart is not None:
             return kind is ev.Checkpoint
         if kind is ev.TimerFired:
-            return getattr(event, "step", "").startswith("deadline#")
-        return kind in (ev.Checkpoint, ev.Resumed, ev.CancelRequested) or event.KIND in ev.TERMINAL
+            return getattr(event, "step", "").startswith(URGENT)
+        return kind in (ev.Checkpoint, ev.Resumed, ev.CancelRequested, ev.RunReopened) or event.KIND in ev.TERMINAL
 
     def _pause(self, event: ev.Paused) -> None:
         self.paused, self._held = True, []
 
-    def _unpause(self) -> None:
+    def _unpause(self, by: ev.Event) -> None:
         held, self._held = self._held or [], None
         self.paused = False
+        if by.KIND in ev.TERMINAL:
+            return
         for event, seq, value in held:
             self.apply(event, seq, value)
 
     def _cancel_requested(self, event: ev.CancelRequested) -> None:
-        if self.cancelled is not None or self.ended is not None:
+        if self.cancelling or self.ended is not None:
             return
         self.cancelled = event
         if self.main is None:
             self._end_with(self._stopped(event))
             return
-        self._internal_timer("grace", event.at + round(self.program.cancel_grace * 1e6), self._grace_passed)
+        self._arm_grace(event.at)
         self.main.cancel()
+
+    @property
+    def cancelling(self) -> bool:
+        """The run was asked to stop, and its function has not said that it goes on (with `uncancel`)."""
+        went_on = self._function is not None and self._function.cancelling() == 0
+        return self.cancelled is not None and not went_on
+
+    def _arm_grace(self, since: int) -> None:
+        self.timers.drop("grace#")
+        self._internal_timer("grace", since + round(self.program.cancel_grace * 1e6), self._grace_passed)
 
     # --- cancellation and ends --------------------------------------------------------------------
 
@@ -380,7 +436,7 @@ class Machine:
         self._cancel_requested(ev.CancelRequested(self.loop.now_us, "timeout", timed_out="timeout"))
 
     def _grace_passed(self) -> None:
-        if self.ended is None and self.cancelled is not None:
+        if self.ended is None and self.cancelled is not None and self.cancelling:
             self._end_with(self._stopped(self.cancelled))
 
     def _main_done(self, task: asyncio.Task[Any]) -> None:
@@ -401,10 +457,16 @@ class Machine:
 
     async def _compensate(self, undo: list[Undo], task: asyncio.Task[Any]) -> Any:
         self.compensated = True
-        await undo_all(undo)
+        try:
+            await undo_all(undo)
+        except asyncio.CancelledError:
+            pass  # the run is ending anyway, as the function left it
+        except Exception as e:
+            e.__context__ = None if task.cancelled() else task.exception()
+            raise
         return await task
 
-    def _outcome(self, task: asyncio.Task[Any], error: BaseException | None) -> ev.Event:
+    def _outcome(self, task: asyncio.Task[Any], error: BaseException | None) -> End:
         if self.exhausted is not None:
             exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
             return ev.RunFailed(0, capture(exhausted), None, self.compensated, self._unread())
@@ -421,7 +483,7 @@ class Machine:
                 error = e
         return ev.RunFailed(0, capture(error), self._blamed_step(error), self.compensated, unread)
 
-    def _stopped(self, request: ev.CancelRequested) -> ev.Event:
+    def _stopped(self, request: ev.CancelRequested) -> End:
         if request.timed_out is not None:
             return ev.RunTimedOut(0, request.timed_out, self.compensated, self._unread())
         return ev.RunCancelled(0, request.reason, self.compensated, self._unread())
@@ -443,10 +505,23 @@ class Machine:
                 todo += e.exceptions  # pyright: ignore[reportUnknownMemberType]
         return None
 
-    def _end_with(self, event: ev.Event) -> None:
+    def _end_with(self, event: End) -> None:
+        event.used = self.used()
         self.ended = event
         if not self.replaying:
             self.commands.append(event)
+
+    def used(self) -> dict[str, int]:
+        """What a child used up of its parent's limits."""
+        limits = self.started.limits
+        if self.started.parent is None or not limits:
+            return {}
+        spent = {"steps": self.steps, "children": self.children}
+        return {name: count for name, count in spent.items() if name in limits and count}
+
+    def _spend(self, used: dict[str, int]) -> None:
+        self.steps += used.get("steps", 0)
+        self.children += used.get("children", 0)
 
     def loop_failed(self, error: BaseException) -> None:
         """Something escaped from the run's loop: the run fails with it."""
@@ -471,8 +546,8 @@ class Machine:
         name = call.name
         self.steps += 1
         limits = self.started.limits
-        if limits and (self.exhausted or self.steps > limits.get("steps", self.steps)):
-            self._over_limit("steps")
+        if limits and (self.exhausted or self.steps > limits.get("steps", self.steps)) and self._over_limit("steps"):
+            return cast(Step, self.loop.create_future())
         if call.kind == "child":
             self._count_child(limits)
         k = self.counters.get(name, 0) + 1
@@ -491,7 +566,7 @@ class Machine:
         step.attempt = 1
         step.due = step.first_start = step.scheduled = 0
         step.live = step.heartbeat = None
-        step.started = False
+        step.started = step.stopping = False
         step.wait_on_cancel = call.wait_on_cancel
         self.open[id] = step
         if not self.replaying:
@@ -507,7 +582,11 @@ class Machine:
 
     def abandon(self, step: Step) -> None:
         """The workflow no longer waits for this step."""
-        if self.open.pop(step.id, None) is None or self.closing or self.replaying:
+        if self.open.pop(step.id, None) is None or self.closing:
+            return
+        if self.replaying:
+            if step.kind in ("child", "ticket"):
+                self._dropped = [*(self._dropped or ()), step]
             return
         if step in self.commands:
             self.commands.remove(step)
@@ -516,6 +595,7 @@ class Machine:
 
     def ask_to_stop(self, step: Step) -> None:
         """The attempt is told to stop; its end is waited for."""
+        step.stopping = True
         if not self.replaying:
             self.commands.append(Abandon(step, wait=True))
 
@@ -534,14 +614,15 @@ class Machine:
         self.exhausted = self.exhausted or limit
         raise BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
 
-    def _over_limit(self, limit: str) -> None:
+    def _over_limit(self, limit: str) -> bool:
+        """Whether the reserve for cleanup is used up, too: then the run has ended, and the call never returns."""
         if self.exhausted is None:
             self.over_limit(limit)
         self._spare -= 1
-        if self._spare < 0:
-            exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
-            self._end_with(ev.RunFailed(0, capture(exhausted), compensated=self.compensated))
-            self.over_limit(limit)
+        if self._spare < 0 and self.ended is None:
+            exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted or limit)
+            self._end_with(ev.RunFailed(0, capture(exhausted), None, self.compensated, self._unread()))
+        return self._spare < 0
 
     def _refuse_call(self, name: str) -> NoReturn:
         if self.closing:
@@ -724,8 +805,11 @@ class Machine:
             self.steps,
             self.children,
             self.exhausted,
-            self.cancelled,
+            self.cancelled if self.cancelling else None,
             self.compensated,
+            self._spare,
+            self.started.deadline,
+            self._fork,
         )
         return ev.Checkpoint(0, self._restart, Raw(msgspec.json.encode(carry)))
 
@@ -744,7 +828,7 @@ class Machine:
             if self.loop.live_tasks():
                 self._close_tasks()
             self.loop.detach()
-            self.main = None
+            self.main = self._function = None
         self.commands.clear()
         self.open.clear()
         self.timers.clear()

@@ -104,6 +104,7 @@ class Step(WorkflowFuture):
         due: not before this time, microseconds since 1970; 0: at once.
         first_start: when the first attempt began; 0: not yet.
         live: whatever the host keeps about the attempt in flight.
+        stopping: nobody wants it any more, but its end is waited for.
     """
 
     __slots__ = (
@@ -121,6 +122,7 @@ class Step(WorkflowFuture):
         "plan",
         "scheduled",
         "started",
+        "stopping",
         "wait_on_cancel",
     )
     id: str
@@ -137,6 +139,7 @@ class Step(WorkflowFuture):
     heartbeat: Any
     scheduled: int
     started: bool
+    stopping: bool
     wait_on_cancel: bool
 
     def cancel(self, msg: Any = None) -> bool:

@@ -8,6 +8,8 @@ from aob.kernel.loop import TimerHandle
 
 INTERNAL = ("deadline#", "grace#", "start#")
 """Timers that the kernel sets for itself."""
+URGENT = ("deadline#", "grace#")
+"""Those that fire during a pause, too."""
 
 
 class Timers:
@@ -41,16 +43,23 @@ class Timers:
         del self._set[id]
         return timer
 
-    def next_due(self) -> int | None:
-        """When the earliest timer comes due."""
+    def next_due(self, paused: bool = False) -> int | None:
+        """When the earliest timer comes due that may fire."""
+        if paused:
+            return min((t.due for t in self._heap if t.id.startswith(URGENT) and not t.cancelled()), default=None)
         heap = self._heap
         while heap and heap[0].cancelled():
             heappop(heap)
         return heap[0].due if heap else None
 
-    def take_due(self, now_us: int) -> list[TimerHandle]:
-        """Timers due by now, earliest first; each is handed out once."""
+    def take_due(self, now_us: int, paused: bool = False) -> list[TimerHandle]:
+        """Timers due by now that may fire, earliest first; each is handed out once."""
         out: list[TimerHandle] = []
+        if paused:
+            out = sorted(t for t in self._heap if t.due <= now_us and t.id.startswith(URGENT) and not t.cancelled())
+            self._heap = [t for t in self._heap if t not in out]
+            heapify(self._heap)
+            return out
         while (due := self.next_due()) is not None and due <= now_us:
             timer = heappop(self._heap)
             if self._set.get(timer.id) is timer:
@@ -61,6 +70,11 @@ class Timers:
         """A timer that was handed out does not fire after all; it is due again."""
         if self._set.get(timer.id) is timer:
             heappush(self._heap, timer)
+
+    def drop(self, prefix: str) -> None:
+        """Cancel the timers whose ids begin like this."""
+        for timer in [t for id, t in self._set.items() if id.startswith(prefix)]:
+            timer.cancel()
 
     def outstanding(self) -> list[str]:
         """Ids of the author's timers that have not fired."""

@@ -205,7 +205,7 @@ class LocalExecutor:
             if plan.is_async:
                 result = await plan.fn(*args, **kwargs)
             else:
-                result = await self._in_thread(plan, args, kwargs)
+                result = await self._in_thread(attempt, args, kwargs)
             data, value = plan.codec.result.encode_checked(result)
         except asyncio.CancelledError as e:
             self._live.discard(attempt)
@@ -227,9 +227,17 @@ class LocalExecutor:
             if attempt.due is not None or attempt.beat_due is not None:
                 self._deadlines.forget(attempt)
 
-    async def _in_thread(self, plan: ActivityPlan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        context = copy_context()
-        result = await self._loop.run_in_executor(self._threads, lambda: context.run(plan.fn, *args, **kwargs))
+    async def _in_thread(self, attempt: LiveAttempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A thread cannot be stopped, only told: a cancelled attempt lasts until it ends, one that timed out does not."""
+        context, fn = copy_context(), attempt.plan.fn
+        thread = self._loop.run_in_executor(self._threads, lambda: context.run(fn, *args, **kwargs))
+        while not thread.done():
+            try:
+                await asyncio.wait([thread])
+            except asyncio.CancelledError:
+                if not attempt.stopping or attempt.timed_out is not None or self._closing:
+                    raise
+        result = thread.result()
         return await result if inspect.isawaitable(result) else result
 
     def _cancelled(self, attempt: LiveAttempt, error: asyncio.CancelledError) -> None:

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from aob.kernel.compensations import Undo, undo_all
+from aob.kernel.machine import Evicted, Restart
 from aob.workflow.context import current_machine, machine_or_refuse
 
 _saga: ContextVar[list[Undo] | None] = ContextVar("aob_saga", default=None)
@@ -38,8 +39,8 @@ async def saga() -> AsyncGenerator[None]:
         machine.saga_depth += 1
     try:
         yield
-    except BaseException:
-        if machine is not None and machine.closing:
+    except BaseException as e:
+        if machine is not None and (machine.closing or isinstance(e, Restart | Evicted)):
             raise
         if undo and machine is not None:
             machine.compensated = True
