@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
+from signal import SIGCONT, SIGSTOP
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import Any, Self
@@ -221,6 +222,18 @@ class OtherProcess:
     async def replay(self, workflow: AnyWorkflow, history: list[Exported]) -> Replayed:
         """Replay an exported history there."""
         return msgspec.convert(await self.ask("replay", workflow=where(workflow), history=history), Replayed)
+
+    def freeze(self) -> None:
+        """Stop it where it stands, as a suspended machine would be."""
+        self._process.send_signal(SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(SIGCONT)
+
+    async def ended(self) -> None:
+        """Wait until it has died by itself."""
+        await self._process.wait()
 
     async def kill(self) -> None:
         """SIGKILL, and wait until it is dead. A second call does nothing."""

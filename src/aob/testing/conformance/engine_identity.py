@@ -19,6 +19,10 @@ async def recorded_input(client: Client, run_id: str) -> object:
     return (await (await client.get(run_id)).history())[0].data["input"]
 
 
+async def _is_gone(client: Client, run_id: str) -> bool:
+    return run_id not in {s.run_id for s in await client.list()}
+
+
 async def _has_begun(client: Client, run_id: str) -> bool:
     return bool(await (await client.get(run_id)).history())
 
@@ -78,6 +82,15 @@ class IdentityTests(EngineSetting):
             await client.delete("r")
             await refused(client.get("r"), RunNotFound)
             assert await outcome(await client.start(flows.twice, 5, run_id="r")) == 7
+
+    async def test_01_after_its_retention_a_runs_id_is_free(self) -> None:
+        async with self.serving(flows.twice, flows.waits, retention_days=1e-6, sweep_every=0.05) as client:
+            run = await client.start(flows.waits, run_id="open")
+            await client.start(flows.twice, 1, run_id="r")
+            await eventually(lambda: _is_gone(client, "r"), "the run to be deleted")
+            await client.start(flows.twice, 5, run_id="r")
+            await run.signal("go", "end")
+            assert await outcome(run) == []
 
     async def test_01_an_open_run_is_not_deleted(self) -> None:
         async with self.serving(flows.waits) as client:
