@@ -13,7 +13,7 @@ from aob import telemetry
 from aob.clock import Clock
 from aob.engine.host import Host
 from aob.engine.payloads import PayloadCodec
-from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported, OperatorError
+from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported, StoreLocked, OperatorError
 from aob.kernel import guard
 from aob.process import Process, settle_memory, watch_blocking
 from aob.settings import Settings
@@ -132,7 +132,13 @@ class Worker:
         while not self._stopped:
             await self._store.wait_changed(min(0.5, self._settings.lease_ttl / 10))
             await self._clock.sleep(0.02)
-            if await self._take_over():
+            try:
+                if await self._take_over():
+                    return
+            except (LeaseLost, StoreLocked):
+                continue  # somebody else was quicker, or holds the store's lock just now
+            except AobError as e:
+                self._lost(e)
                 return
 
     def _lost(self, error: AobError) -> None:
