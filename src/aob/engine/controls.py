@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aob.engine.host import Host
 
 
+_Arguments = tuple[list[Raw], dict[str, Raw]]
 _TIMER_ROUNDING = 2  # microseconds: a timer's time went through a float
 
 
@@ -157,8 +158,8 @@ class Controls:
     def _answer(self, machine: Machine, name: str, payload: Raw) -> bytes:
         if machine.mismatch is not None:
             raise machine.mismatch
-        args, kwargs = msgspec.json.decode(payload, type=tuple[list[Any], dict[str, Any]])
-        return codec_for(Any, f"query {name}").encode_checked(machine.query(name, tuple(args), kwargs))[0]
+        args, kwargs = msgspec.json.decode(payload, type=_Arguments)
+        return codec_for(Any, f"query {name}").encode_checked(machine.query(name, args, kwargs))[0]
 
     async def update(self, tenant: str, run_id: str, name: str, payload: Raw, id: str | None) -> ev.UpdateCompleted:
         """Validate an update, record it, and wait for its answer.
@@ -187,10 +188,7 @@ class Controls:
             raise NoWorker(f"run {run.run_id!r} is parked, so it takes no updates", run_id=run.run_id)
         while machine.seq == 0 and not run.ended:
             await run.next_commit()
-        args, kwargs = msgspec.json.decode(payload, type=tuple[list[Any], dict[str, Any]])
-        handler = machine.handlers.updates.get(name)
-        bound = Raw(handler.codec.encode_args(tuple(args), kwargs)) if handler is not None else Raw(b"{}")
-        machine.check_update(name, bound)
+        bound = machine.check_update(name, *msgspec.json.decode(payload, type=_Arguments))
         self._counts(run, step if id is not None else None)
         host.record(run, ev.SignalReceived(0, name, bound, id, update=step))
         return step, False

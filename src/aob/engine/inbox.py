@@ -232,7 +232,8 @@ class Inbox:
         return msgspec.json.encode(await self._host.controls.decide(message.tenant, body.ticket, body.decision))
 
     async def _withdraw(self, message: Message) -> None:
-        await self._host.controls.withdraw_ticket(message.tenant, msgspec.json.decode(message.body, type=Withdraw).ticket)
+        body = msgspec.json.decode(message.body, type=Withdraw)
+        await self._host.controls.withdraw_ticket(message.tenant, body.ticket)
 
     async def _let_go(self, message: Message) -> None:
         await self._host.controls.let_go(message.tenant, message.run_id)

@@ -83,6 +83,18 @@ class SignatureCodec:
             pass
         return self._encode_one_by_one(args, kwargs)
 
+    def bind_wire(self, args: list[msgspec.Raw], kwargs: dict[str, msgspec.Raw]) -> msgspec.Raw:
+        """Arguments that came as JSON, as an object by parameter name.
+
+        Raises:
+            BadInput: they do not fit the signature.
+        """
+        try:
+            fields: dict[str, Any] = dict(self._signature.bind(*args, **kwargs).arguments)
+        except TypeError as e:
+            raise BadInput(f"{self.where}: {e}") from None
+        return msgspec.Raw(encode_fast(fields))
+
     def decode_args(self, data: Wire) -> Call:
         """The arguments to call the function with, from `encode_args`.
 

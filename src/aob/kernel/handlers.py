@@ -19,7 +19,9 @@ class Update(Protocol):
 
     fn: Callable[..., Any]
     check: Callable[..., Any] | None
-    codec: SignatureCodec
+
+    @property
+    def codec(self) -> SignatureCodec: ...
 
 
 class Handlers:
@@ -30,9 +32,10 @@ class Handlers:
         answers: answers that are not in the history yet, by step id.
     """
 
-    __slots__ = ("answers", "queries", "running", "updates")
+    __slots__ = ("answers", "codecs", "queries", "running", "updates")
 
     def __init__(self) -> None:
+        self.codecs: dict[str, SignatureCodec] = {}
         self.queries: dict[str, Callable[..., Any]] = {}
         self.updates: dict[str, Update] = {}
         self.running: dict[str, ev.SignalReceived] = {}
@@ -49,6 +52,17 @@ class Handlers:
             known = ", ".join(sorted(self.queries)) or "none"
             raise QueryNotFound(f"the run has no query {name!r}; it has: {known}")
         return fn
+
+    def query_args(self, name: str, args: list[Raw], kwargs: dict[str, Raw]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of a query that came as JSON, by its annotations.
+
+        Raises:
+            QueryNotFound, BadInput, BadPayload.
+        """
+        codec = self.codecs.get(name)
+        if codec is None:
+            codec = self.codecs[name] = SignatureCodec(self.query(name), f"query {name}")
+        return codec.decode_args(codec.bind_wire(args, kwargs))
 
     def update(self, name: str) -> Update:
         """The handler of an update.
@@ -82,5 +96,6 @@ class Handlers:
 
     def forget_pass(self) -> None:
         """The function starts again, and declares its handlers anew."""
+        self.codecs.clear()
         self.queries.clear()
         self.updates.clear()

@@ -18,7 +18,7 @@ from contextvars import Context, copy_context
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
-from aob.errors import IoInWorkflow
+from aob.errors import BadDefinition, IoInWorkflow
 
 _ANYIO_REDELIVERY = "_deliver_cancellation"
 _MANY = 100
@@ -29,6 +29,8 @@ _HASH_MASK = (1 << 61) - 1
 
 class Timers(Protocol):
     """What the loop needs from its run."""
+
+    read_only: bool
 
     def start_timer(
         self, due_us: int, fn: Callable[..., object], args: tuple[Any, ...], context: Context | None
@@ -118,6 +120,8 @@ class WorkflowTask(asyncio.Task[Any]):
 class _Nobody:
     """The owner of a loop whose run has left."""
 
+    read_only = False
+
     def start_timer(self, due_us: int, *_: Any) -> TimerHandle:
         return TimerHandle("", due_us, lambda _: None, lambda: None, (), None)
 
@@ -180,6 +184,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Any, *, name: object = None, context: Context | None = None, **_: Any
     ) -> asyncio.Task[Any]:
+        if self.owner.read_only:
+            raise BadDefinition("a task was made in a query, validator or predicate; these only read")
         early = self._as_completed_task(coro)
         if early is not None:
             return early

@@ -715,24 +715,32 @@ class Machine:
             self._recorded = Recorded()
         return self._recorded
 
-    def query(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The answer of a query handler; nothing is written.
+    def query(self, name: str, args: list[Raw], kwargs: dict[str, Raw]) -> Any:
+        """The answer of a query handler to arguments in JSON; nothing is written.
 
         Raises:
             QueryNotFound: the run has no such query.
+            BadInput, BadPayload: the arguments do not fit it.
         """
-        return self._reading(self.handlers.query(name), args, kwargs)
+        handler = self.handlers.query(name)
+        return self._reading(handler, *self.handlers.query_args(name, args, kwargs))
 
-    def check_update(self, name: str, payload: Raw) -> None:
-        """Run an update's validator; what it raises refuses the update.
+    def check_update(self, name: str, args: list[Raw], kwargs: dict[str, Raw]) -> Raw:
+        """Run an update's validator on arguments in JSON; what it raises refuses the update.
+
+        Returns:
+            The arguments by parameter name, as they are recorded.
 
         Raises:
             QueryNotFound: the run has no such update.
+            BadInput, BadPayload: the arguments do not fit it.
         """
         update = self.handlers.update(name)
-        args, kwargs = update.codec.decode_args(payload)
+        payload = update.codec.bind_wire(args, kwargs)
+        bound = update.codec.decode_args(payload)
         if update.check is not None:
-            self._reading(update.check, args, kwargs)
+            self._reading(update.check, *bound)
+        return payload
 
     def _reading(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         outer = _get_running_loop()

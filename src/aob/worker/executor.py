@@ -228,7 +228,7 @@ class LocalExecutor:
                 self._deadlines.forget(attempt)
 
     async def _in_thread(self, attempt: LiveAttempt, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A thread cannot be stopped, only told: a cancelled attempt lasts until it ends, one that timed out does not."""
+        """A thread is only told to stop: a cancelled attempt lasts until it ends, one that timed out does not."""
         context, fn = copy_context(), attempt.plan.fn
         thread = self._loop.run_in_executor(self._threads, lambda: context.run(fn, *args, **kwargs))
         while not thread.done():

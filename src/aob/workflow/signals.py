@@ -29,7 +29,14 @@ class UpdateHandler:
     def __init__(self, fn: Callable[..., Any]) -> None:
         self.fn = fn
         self.check: Callable[..., Any] | None = None
-        self.codec = SignatureCodec(fn, f"update {fn.__name__}")
+        self._codec: SignatureCodec | None = None
+
+    @property
+    def codec(self) -> SignatureCodec:
+        """Reads its arguments and writes its answer; made when it is first called."""
+        if self._codec is None:
+            self._codec = SignatureCodec(self.fn, f"update {self.fn.__name__}")
+        return self._codec
 
     def validator(self, fn: F) -> F:
         """A plain function with the same arguments that may raise: then the update is refused and nothing is

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from aob.testing.conformance.engine_b_calls import CallTests
 from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
 from aob.testing.conformance.engine_b_signals import SignalTests
 
 
-class EngineConformanceB(ErrorTests, EffectTests, SignalTests):
+class EngineConformanceB(ErrorTests, EffectTests, SignalTests, CallTests):
     """Subclass it beside `EngineConformance`."""
