@@ -8,12 +8,13 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 from aob import __version__
+from aob.cli.output import Pipe
 from aob.cli.session import Misuse, Session
 from aob.errors import AobError, BadInput, BadRunId, BadUrl
 from aob.settings import BadSetting
@@ -30,7 +31,7 @@ def _group(name: str, help: str, **commands: str) -> App:
 
 
 def build() -> App:
-    """The tree of commands. Their modules are imported when they are needed."""
+    """The tree of commands, the global options in its `meta`. Commands' modules are imported when needed."""
     app = App(
         name="aob",
         version=__version__,
@@ -38,9 +39,10 @@ def build() -> App:
         "A WORKFLOW is `module:function`, a file such as flow.py (or flow.py:function), or the name under which "
         "a worker serves it. Modules are found from the current directory.",
         help_format="markdown",
+        console=Pipe(),
         default_parameter=Parameter(negative="", show_default=False),
         result_action="return_value",
-    )  # fmt: skip
+    )
     app.command(
         _group(
             "run", "Start runs, look at them, and steer them.",
@@ -54,31 +56,16 @@ def build() -> App:
     app.command("aob.cli.approve:app", name="approve")
     app.command("aob.cli.replay:replay", name="replay")
     app.command(_group("logs", "Watch runs.", stream="history:stream"))
-    app.command(
-        _group(
-            "db",
-            "The store as a whole.",
-            migrate="db:migrate",
-            check="db:check",
-            export="db:export",
-            **{"import": "db:import_"},
-        )
-    )
     app.command(_group("workflow", "What there is to run.", list="workflows:list_"))
+    transfer = {"export": "db:export", "import": "db:import_"}
+    app.command(_group("db", "The store as a whole.", migrate="db:migrate", check="db:check", **transfer))
+    app.command("aob.cli.doctor:doctor", name="doctor")
+    app.command("aob.cli.completion:completion", name="completion")
+    _globals(app)
     return app
 
 
-def main() -> NoReturn:
-    """The console script."""
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(tokens: Sequence[str]) -> int:
-    """Carry out a command line and return its exit code: 0 good, 1 the run or command failed, 2 usage."""
-    app = build()
-    parsed: list[Session] = []
-    code: Any = GOOD
-
+def _globals(app: App) -> None:
     @app.meta.default
     def launch(  # pyright: ignore[reportUnusedFunction]
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
@@ -95,15 +82,26 @@ def run(tokens: Sequence[str]) -> int:
             json: print JSON for programs
             debug: show tracebacks and the engine's log
         """
-        session = Session(store, tenant, json, debug)
-        parsed.append(session)
+        _log(debug)
         command, bound, ignored = app.parse_args(tokens, print_error=False, exit_on_error=False)
-        return _carry_out(command, bound, ignored, session)
+        own = {"session": Session(store, tenant, json, debug)} if "session" in ignored else {}
+        result = command(*bound.args, **bound.kwargs, **own)
+        return asyncio.run(result) if inspect.iscoroutine(result) else result
 
     app.meta.group_parameters = "Everywhere"
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Carry out a command line and return its exit code: 0 good, 1 the run or command failed, 2 usage."""
+    app = build()
     try:
         _describe(app, tokens)
-        code = app.meta(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+        code: object = app.meta(tokens, print_error=False, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as e:
         return _misused(app, e, tokens)
@@ -113,7 +111,7 @@ def run(tokens: Sequence[str]) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as e:
-        return _failed(e, debug=parsed[0].debug if parsed else "--debug" in tokens)
+        return _failed(e, debug="--debug" in tokens)
     return code if isinstance(code, int) else GOOD
 
 
@@ -123,18 +121,6 @@ def _describe(app: App, tokens: Sequence[str]) -> None:
     if chain[-1].default_command is None or {"--help", "-h"} & set(tokens):
         for group in chain:
             group.resolved_commands()
-
-
-def _carry_out(
-    command: Callable[..., Any], bound: inspect.BoundArguments, ignored: dict[str, Any], session: Session
-) -> Any:
-    _log(session.debug)
-    if "session" in ignored:
-        bound.kwargs["session"] = session
-        result = command(*bound.args, **{**bound.kwargs, "session": session})
-    else:
-        result = command(*bound.args, **bound.kwargs)
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
 def _log(debug: bool) -> None:

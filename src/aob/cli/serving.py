@@ -11,6 +11,7 @@ from aob.cli.loading import AnyWorkflow
 from aob.cli.output import note, warn
 from aob.client.client import Client
 from aob.client.run import Run
+from aob.stores.facts import Inspectable
 from aob.worker.worker import Worker
 
 T = TypeVar("T")
@@ -51,6 +52,8 @@ async def unless_it_fails(worker: Worker | None, work: Coroutine[Any, Any, T]) -
 
 async def somebody_serves(client: Client) -> bool:
     """Whether a process owns the store just now."""
+    if isinstance(client.store, Inspectable):
+        return (await client.store.facts()).owner_lives
     lease = await client.store.acquire(0, client.process.name, client.settings.lease_ttl)
     if lease is None:
         return True

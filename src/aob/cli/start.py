@@ -65,7 +65,11 @@ async def start(
             run = await client.start(target, *args, **options, **kwargs)
             if not session.json:
                 note(f"run {run.run_id}")
-            return await unless_it_fails(worker, _to_the_end(client, session, run, workflow, target, follow))
+            try:
+                return await unless_it_fails(worker, _to_the_end(client, session, run, workflow, target, follow))
+            except asyncio.CancelledError:
+                note(f"run {run.run_id} is not lost: it goes on with the next worker")
+                raise
 
 
 def call_of(target: AnyWorkflow | str, value: Any, given: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
