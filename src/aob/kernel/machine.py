@@ -33,6 +33,7 @@ from aob.kernel.carry import Carry, carry_of
 from aob.kernel.codec import SignatureCodec
 from aob.kernel.compensations import Undo, undo_all
 from aob.kernel.failures import capture, restore
+from aob.kernel.generators import keep_generators
 from aob.kernel.guard import TURN
 from aob.kernel.handlers import Handlers
 from aob.kernel.limits import CLEANUP_RESERVE
@@ -232,6 +233,7 @@ class Machine:
         self.started = started
         self.seed = started.seed
         keep_order()
+        keep_generators()
         self.loop = WorkflowLoop(self, started.seed & 0xFFFFFFFF)
         self.mailbox = Mailbox(self.loop.create_future)
         self.overrides = dict(started.overrides)
