@@ -151,7 +151,8 @@ class Machine:
         if seq == 1:
             self._first(event)
         loop = self.loop
-        loop.now_us = event.at
+        if event.at > loop.now_us:
+            loop.now_us = event.at
         outer = _get_running_loop()
         _set_running_loop(loop)
         turn = TURN
@@ -308,10 +309,12 @@ class Machine:
 
     def _timer_fired(self, event: ev.TimerFired) -> None:
         timer = self.timers.fired(event.step, event.due)
-        if timer is None:
-            self._not_open(event, None)
-        else:
+        if timer is not None:
             self.loop.ready.append(timer)
+        elif self.replaying and event.step in self.timers.outstanding():
+            self.mismatch = mismatch(self, event, None)
+        else:
+            self._not_open(event, None)
 
     def _signal_received(self, event: ev.SignalReceived) -> None:
         if event.update is None:

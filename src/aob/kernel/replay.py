@@ -22,9 +22,13 @@ def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDetermi
     """
     recorded = _describe(event)
     asked = [(s.id, where_asked(machine, s)) for s in machine.open.values()]
+    timers = machine.timers.outstanding()
+    asked += [(id, "a timer, set with another time" if id == getattr(event, "step", "") else "a timer") for id in timers]
     if step is not None:
         asked.insert(0, (step.id, where_asked(machine, step)))
         reason = f"step {step.id} was recorded with another input than today's code gives it, at {asked[0][1]}"
+    elif isinstance(event, ev.TimerFired) and event.step in timers:
+        reason = f"timer {event.step} was recorded with another time than today's code gives it"
     elif isinstance(event, ev.RunCompleted):
         reason = (
             "the run completed with another result than today's code returns"
@@ -44,7 +48,7 @@ def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDetermi
 
 def render_diff(seq: int, recorded: str, step: Step | None, asked: Iterable[tuple[str, str]]) -> str:
     """Recorded against asked, the first difference marked with `>`."""
-    now = [f"{id}  asked for at {where}" for id, where in asked] or ["nothing: the code asks for no step here"]
+    now = [f"{id}  {where if where.startswith('a timer') else f'asked for at {where}'}" for id, where in asked] or ["nothing: the code asks for no step here"]
     lines = ["   recorded history                            | today's code"]
     if seq > 1:
         lines.append(f"   events 1 to {seq - 1} fit".ljust(47) + "|")
