@@ -1,8 +1,8 @@
 """Async generators that workflow code leaves in the middle are closed by a task of their own run.
 
-Python hands a generator that nobody holds any more to a hook of its thread, which is that of the event loop around us: its
-clean-up would run there, as no part of the run. Ours gives it back to the run's loop, at once, as asyncio does. One that
-only the garbage collector finds is dropped without its clean-up: when that happens is not the run's to know.
+Python hands a generator that nobody holds any more to a hook of its thread, which is that of the event loop around us:
+its clean-up would run there, as no part of the run. Ours gives it back to the run's loop, at once, as asyncio does. One
+that only the garbage collector finds is dropped without its clean-up: when that happens is not the run's to know.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Hooks:
         mine = _dying.pop(id(generator), None)
         if mine is not None:
             loop = mine[1]()
-            if loop is not None and not _collecting:
+            if loop is not None and not _collecting and not getattr(loop.owner, "closing", True):
                 loop.new_task(generator.aclose(), None, None)
         elif self._last is not None:
             self._last(generator)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aob.errors import NonDeterministic
@@ -21,13 +20,15 @@ def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDetermi
         step: the open step of the same id, when only its input differs.
     """
     recorded = _describe(event)
-    asked = [(s.id, where_asked(machine, s)) for s in machine.open.values()]
+    asked = [f"{s.id}  asked for at {where_asked(machine, s)}" for s in machine.open.values()]
     timers = machine.timers.outstanding()
-    asked += [(id, "a timer, set with another time" if id == getattr(event, "step", "") else "a timer") for id in timers]
     if step is not None:
-        asked.insert(0, (step.id, where_asked(machine, step)))
-        reason = f"step {step.id} was recorded with another input than today's code gives it, at {asked[0][1]}"
+        where = where_asked(machine, step)
+        asked.insert(0, f"{step.id}  asked for at {where}, with another input")
+        reason = f"step {step.id} was recorded with another input than today's code gives it, at {where}"
     elif isinstance(event, ev.TimerFired) and event.step in timers:
+        timers.remove(event.step)
+        asked.insert(0, f"{event.step}  set for another time")
         reason = f"timer {event.step} was recorded with another time than today's code gives it"
     elif isinstance(event, ev.RunCompleted):
         reason = (
@@ -40,22 +41,21 @@ def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDetermi
     return NonDeterministic(
         f"today's code does not fit the recorded history: {reason}. Serve the code that fits, or guard the change with "
         "aob.changed(); the run is parked and nothing is lost",
-        diff=render_diff(machine.seq, recorded, step, asked),
+        diff=render_diff(machine.seq, recorded, [*asked, *(f"{id}  set" for id in timers)]),
         run_id=machine.started.run_id,
         step=getattr(event, "step", None),
     )
 
 
-def render_diff(seq: int, recorded: str, step: Step | None, asked: Iterable[tuple[str, str]]) -> str:
+def render_diff(seq: int, recorded: str, asked: list[str]) -> str:
     """Recorded against asked, the first difference marked with `>`."""
-    now = [f"{id}  {where if where.startswith('a timer') else f'asked for at {where}'}" for id, where in asked] or ["nothing: the code asks for no step here"]
+    now = asked or ["nothing: the code asks for no step here"]
     lines = ["   recorded history                            | today's code"]
     if seq > 1:
         lines.append(f"   events 1 to {seq - 1} fit".ljust(47) + "|")
     left = f"> event {seq}: {recorded}"
     for i, right in enumerate(now):
-        shown = f"{right}, with another input" if step is not None and i == 0 else right
-        lines.append(f"{left if i == 0 else '':<47}| {shown}")
+        lines.append(f"{left if i == 0 else '':<47}| {right}")
     return "\n".join(lines)
 
 
