@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from aob.testing.conformance.engine_b_calls import CallTests
+from aob.testing.conformance.engine_b_cancel import CancelTests
 from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
+from aob.testing.conformance.engine_b_pause import PauseTests
 from aob.testing.conformance.engine_b_signals import SignalTests
 
 
-class EngineConformanceB(ErrorTests, EffectTests, SignalTests, CallTests):
+class EngineConformanceB(ErrorTests, EffectTests, SignalTests, CallTests, CancelTests, PauseTests):
     """Subclass it beside `EngineConformance`."""
