@@ -140,6 +140,7 @@ class Commits:
         self._open: Group = Group()
         self._ahead: Group = Group()
         self._behind: Group | None = None
+        self._overtaken: dict[int, ActiveRun] = {}
         self._scheduled = False
         self._sending = False
         self._loop: asyncio.AbstractEventLoop
@@ -211,6 +212,27 @@ class Commits:
         finally:
             self._ahead, self._open, self._behind = self._open, self._behind, None
 
+    def overtake(self, run: ActiveRun) -> None:
+        """The run is about to end, maybe ahead of events of it that wait; those change nothing any more."""
+        if self._behind is not None and run.pending:
+            self._overtaken[id(run)] = run
+
+    def _without_overtaken(self, group: Group) -> None:
+        kept: list[Record] = []
+        for run, event, value in group.records:
+            if run.terminal is None or id(run) not in self._overtaken or isinstance(event, ev.Late):
+                kept.append((run, event, value))
+                continue
+            event.at = 0
+            if isinstance(event, ev.StepCompleted):
+                kept.append((run, ev.Late(0, event.step, "completed", event.result), UNSET))
+            elif isinstance(event, ev.StepFailed):
+                kept.append((run, ev.Late(0, event.step, "failed", ev.NULL), UNSET))
+            else:
+                run.pending -= 1
+        group.records = kept
+        self._overtaken = {key: run for key, run in self._overtaken.items() if run.pending}
+
     def _next_group(self) -> Group | None:
         self._cut()
         groups, ahead = self._groups, self._ahead
@@ -244,6 +266,8 @@ class Commits:
         if self._sending or self.failed is not None:
             return
         group = self._next_group()
+        if group is not None and self._overtaken:
+            self._without_overtaken(group)
         if group is None:
             self._scheduled = False
             return

@@ -89,23 +89,28 @@ class Controls:
             seen = await self._host.store.seen(run.row.key) if run.row.key else set[str]()
             run.seen = run.seen if run.seen is not None else seen
 
-    def signal(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> None:
-        """Put a signal into the next commit. With an `id`, `load_seen` comes first.
+    def signal(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> ev.SignalReceived | None:
+        """Put a signal into the next commit; None: it counted before. With an `id`, `load_seen` comes first.
 
         Raises:
             RunFinished: the run has ended.
         """
         if run.ended:
-            raise RunFinished(
-                f"run {run.run_id!r} has ended ({run.row.status}), so it takes no signals", run_id=run.run_id
-            )
-        self.record_signal(run, name, payload, id)
+            raise self._ended(run)
+        return self.record_signal(run, name, payload, id)
 
-    def record_signal(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> None:
+    def _ended(self, run: ActiveRun) -> RunFinished:
+        return RunFinished(
+            f"run {run.run_id!r} has ended ({run.row.status}), so it takes no signals", run_id=run.run_id
+        )
+
+    def record_signal(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> ev.SignalReceived | None:
         """A signal of a run that is open."""
         if not self._counts(run, id):
-            return
-        self._host.record(run, ev.SignalReceived(0, name, payload, id))
+            return None
+        event = ev.SignalReceived(0, name, payload, id)
+        self._host.record(run, event)
+        return event
 
     def _counts(self, run: ActiveRun, id: str | None) -> bool:
         """Whether a command with this id counts; from now on no other does."""
@@ -128,8 +133,10 @@ class Controls:
         run = await self._run(tenant, run_id)
         if id is not None:
             await self.load_seen(run)
-        self.signal(run, name, payload, id)
+        event = self.signal(run, name, payload, id)
         await self._host.commits.ack()
+        if event is not None and not event.at:
+            raise self._ended(run)
 
     # --- queries and updates ----------------------------------------------------------------------
 
@@ -257,6 +264,7 @@ class Controls:
         """Put a run's end into the next commit."""
         if not run.ended:
             machine = run.machine
+            self._host.commits.overtake(run)
             self._host.record(run, ev.RunTerminated(0, reason, machine.used() if machine and machine.seq else {}))
         elif run.row.status != "terminated":
             raise RunFinished(f"run {run.run_id!r} has ended already ({run.row.status})", run_id=run.run_id)
