@@ -76,6 +76,12 @@ async def do_at_the_second_attempt(what: str) -> str:
 
 
 @aob.activity
+async def do_slowly(what: str) -> None:
+    await asyncio.sleep(0.01)
+    effect(what)
+
+
+@aob.activity
 async def undo(what: str) -> str:
     effect(f"undo {what}")
     return f"undid {what}"
@@ -152,7 +158,14 @@ async def rounds(count: int) -> int:
     return done * number
 
 
-WORKFLOWS = (steps, naps, mailbox, family, booking, endless, rounds)
+@aob.workflow
+async def errands(name: str, count: int) -> int:
+    for i in range(count):
+        await do_slowly(f"{name}-{i}")
+    return count
+
+
+WORKFLOWS = (errands, steps, naps, mailbox, family, booking, endless, rounds)
 RUNS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "steps-1": (steps, ("one",)),
     "steps-2": (steps, ("two",)),
