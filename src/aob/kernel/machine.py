@@ -864,9 +864,7 @@ class Machine:
         id: str = getattr(event, "step", None) or event.KIND
         name, _, k = id.rpartition("#")
         asked = name and k.isdigit() and int(k) <= self.counters.get(name, 0)
-        if step is None and (asked or (self.ended is not None and type(event) is not ev.RunCompleted)):
-            return
-        if not self.replaying and step is None:
+        if step is None and (asked or not self.replaying):
             return
         self.mismatch = mismatch(self, event, step)
 

@@ -91,7 +91,9 @@ class OrderTests(EngineSetting):
             await replays_alike(other, orders.all_tasks_cancelled, await export(run), result)
 
     async def test_09_queues_locks_generators_and_timers_come_in_one_order(self) -> None:
-        flows = (orders.queue_and_locks, orders.generators_and_contexts, orders.timers_at_once)
+        flows = (
+            orders.queue_and_locks, orders.generators_and_contexts, orders.generators_left_open, orders.timers_at_once,
+        )  # fmt: skip
         results = await self._live_and_replayed(*flows)
         assert len(results["queue_and_locks"]) == 12
         assert results["timers_at_once"] == [f"t{n}" for n in (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)]

@@ -324,6 +324,29 @@ async def generators_and_contexts() -> list[str]:
 
 
 @aob.workflow
+async def generators_left_open() -> list[str]:
+    """Async generators that are left in the middle clean up with a step, in the run."""
+    order: list[str] = []
+
+    async def numbers(name: str) -> AsyncIterator[str]:
+        try:
+            for n in range(3):
+                yield f"{name}{n}"
+        finally:
+            order.append(await one(f"cleaned {name}"))
+
+    async def first_of(name: str) -> str:
+        async for item in numbers(name):
+            return item
+        return "none"
+
+    order += await asyncio.gather(*(first_of(f"r{n}") for n in range(4)))
+    order.append(await one("after"))
+    await aob.wait_until(lambda: len(order) == 9)
+    return order
+
+
+@aob.workflow
 async def timers_at_once() -> list[str]:
     """Timers that are due at the same time, and some in between."""
     order: list[str] = []
@@ -340,5 +363,5 @@ FLOWS = [
     group_aborts, child_aborts_group, nested_groups, waits_for_all, waits_for_first, waits_again_and_again,
     as_completed_steps, as_completed_coroutines, as_completed_tasks, as_completed_twice, as_completed_of_a_set,
     gathers_inside, gather_cancelled, all_tasks_cancelled, a_set_of_calls, queue_and_locks, generators_and_contexts,
-    timers_at_once,
+    generators_left_open, timers_at_once,
 ]  # fmt: skip

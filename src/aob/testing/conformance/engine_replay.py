@@ -19,6 +19,7 @@ from aob.testing.conformance.engine_harness import (
     reaches,
 )
 from aob.testing.conformance.engine_versions import (
+    Appended,
     Elsewise,
     Exchanged,
     Guarded,
@@ -29,6 +30,7 @@ from aob.testing.conformance.engine_versions import (
     Removed,
     Renamed,
     Reordered,
+    Shorter,
     TwiceGuarded,
 )
 
@@ -80,6 +82,12 @@ class ReplayTests(EngineSetting):
     async def test_10_a_removed_timer_parks_the_run(self) -> None:
         await self._parks(Old.timer, Removed.timer, 2, "timer_fired sleep#1", "event 2")
 
+    async def test_10_another_delay_parks_the_run(self) -> None:
+        await self._parks(Old.timer, Longer.timer, 2, "timer_fired sleep#1", "event 2")
+
+    async def test_10_code_that_ends_before_the_history_parks_the_run(self) -> None:
+        await self._parks(Old.steps, Shorter.steps, 3, "step_completed mark#2", "event 3")
+
     async def test_10_an_inserted_step_parks_the_run(self) -> None:
         await self._parks(Old.steps, Inserted.steps, 3, "step_completed mark#1", "one#1", "event 2")
 
@@ -95,7 +103,7 @@ class ReplayTests(EngineSetting):
     async def test_10_steps_added_behind_the_history_are_made(self) -> None:
         async with self.engine() as engine:
             await waiting_run(engine, Old.steps, 3)
-            _, run = await deploy(engine, Longer.steps, graceful=False)
+            _, run = await deploy(engine, Appended.steps, graceful=False)
             await run.signal("go")
             assert await outcome(run) == ["first", "second", "new", "third"]
             assert engine.trace().lines() == ["first", "second", "new", "third"]

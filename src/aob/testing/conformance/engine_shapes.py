@@ -108,6 +108,19 @@ async def fails(number: int) -> int:
     return await fails_some(number, 99)
 
 
+@aob.activity
+async def raises_here(kind: str) -> None:
+    raise ValueError(f"from {kind}")
+
+
+@aob.workflow
+async def raises(kind: str) -> None:
+    await one("first")
+    if kind == "activity":
+        await raises_here(kind)
+    raise ValueError(f"from {kind}")
+
+
 QUICK = aob.Retry(initial=0.02, factor=2.0, max_attempts=4, jitter=0.0)
 
 

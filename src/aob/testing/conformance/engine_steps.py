@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from aob.client.run import Run
@@ -127,6 +128,16 @@ class RecordTests(EngineSetting):
             assert failed.data["failure"]["message"] == "7 failed"
             assert failed.data["attempts"] == 1
 
+    async def test_12_an_error_is_recorded_without_anything_of_the_engines(self) -> None:
+        async with self.serving(shapes.raises) as client:
+            for kind in ("workflow", "activity"):
+                run = await client.start(shapes.raises, kind)
+                await refused(outcome(run), RunFailed)
+                failure = (await run.history())[-1].data["failure"]
+                assert (failure["type"], failure["message"]) == ("builtins:ValueError", f"from {kind}")
+                assert not failure.get("cause") or kind == "activity"
+                assert "aob/engine" not in str(failure)
+
     async def test_12_each_failed_attempt_that_is_tried_again_is_recorded(self) -> None:
         async with self.serving(shapes.fails_twice) as client:
             run = await client.start(shapes.fails_twice, 3)
@@ -156,7 +167,7 @@ class RecordTests(EngineSetting):
             assert trace.lines() == ["attempt 1", "attempt 2", "attempt 3", "attempt 4"]
             ends = [e for e in await run.history() if e.kind in ("attempt_failed", "step_failed")]
             assert [e.data["attempt"] for e in ends[:-1]] == [1, 2, 3]
-            assert all(to_datetime(e.data["due"]) <= later.at for e, later in zip(ends[:-1], ends[1:], strict=True))
+            assert all(to_datetime(e.data["due"]) <= later.at for e, later in pairwise(ends))
             assert ends[-1].data["attempts"] == 4
 
     async def test_12_full_also_records_when_a_step_was_scheduled_and_started(self) -> None:

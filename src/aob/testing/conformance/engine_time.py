@@ -46,6 +46,16 @@ class TimeTests(EngineSetting):
             times = [e.at for e in await run.history()]
             assert times == sorted(times)
 
+    async def test_06_time_does_not_go_back_over_a_checkpoint(self) -> None:
+        async with self.engine() as engine:
+            client = await engine.open(values.clocked_passes)
+            run = await client.start(values.clocked_passes)
+            await asyncio.gather(run.signal("go"), run.signal("go"))
+            seen = await outcome(run)
+            assert seen == sorted(seen)
+            replayed = await (await engine.process()).replay(values.clocked_passes, (await export(run))[:-1])
+            assert (replayed.mismatch, replayed.result()) == (None, seen)
+
     async def test_06_a_timer_is_never_early_by_it(self) -> None:
         async with self.serving(values.naps) as client:
             delays = [0.0, 0.001, 0.01, 0.05, 0.2]

@@ -53,6 +53,18 @@ async def long_sleeper() -> None:
     await aob.sleep(timedelta(days=31))
 
 
+@aob.workflow
+async def clocked_passes() -> list[str]:
+    """Times in two passes, the second of which finds a signal that came before it began."""
+    seen: list[str] = aob.checkpoint_state(list[str]) or []
+    seen.append(aob.now().isoformat())
+    await aob.wait_signal("go")
+    seen.append(aob.now().isoformat())
+    if len(seen) == 2:
+        aob.checkpoint(seen)
+    return seen
+
+
 @dataclass
 class Money:
     amount: Decimal

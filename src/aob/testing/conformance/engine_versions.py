@@ -67,7 +67,7 @@ class Old:
             await mark(trace, "old turn")
 
 
-class Longer:
+class Appended:
     """Steps were added behind what was recorded."""
 
     @staticmethod
@@ -94,6 +94,26 @@ class Removed:
     async def timer(trace: str) -> str:
         await _go()
         return await mark(trace, "end")
+
+
+class Longer:
+    """A timer runs longer."""
+
+    @staticmethod
+    @aob.workflow(name="timer")
+    async def timer(trace: str) -> str:
+        await aob.sleep(0.02)
+        await _go()
+        return await mark(trace, "end")
+
+
+class Shorter:
+    """The code ends before a recorded step."""
+
+    @staticmethod
+    @aob.workflow(name="steps")
+    async def steps(trace: str) -> list[str]:
+        return [await mark(trace, "first")]
 
 
 class Inserted:
