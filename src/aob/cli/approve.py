@@ -8,7 +8,7 @@ from typing import Literal
 from cyclopts import App
 
 from aob.cli.output import moment, note, print_json, say, short, table
-from aob.cli.session import CommandFailed, Here, Misuse
+from aob.cli.session import CommandFailed, Given, Here, Misuse
 from aob.cli.values import json_or_file
 
 app = App(name="approve")
@@ -68,8 +68,8 @@ async def decide(
     decision: Literal["approve", "reject"],
     /,
     *,
-    reason: str = "",
-    data: str | None = None,
+    reason: Given = "",
+    data: Given | None = None,
     by: str | None = None,
     session: Here,
 ) -> int:

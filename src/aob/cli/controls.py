@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aob.cli.output import print_json, say
-from aob.cli.session import Here, Misuse, Session
+from aob.cli.session import Given, Here, Misuse, Session
 from aob.cli.values import json_or_file, json_value, pairs
 from aob.client.run import Run
 
@@ -23,7 +23,7 @@ async def _do(session: Session, run_id: str, act: Callable[[Run[Any]], Awaitable
     return 0
 
 
-async def signal(run: str, name: str, payload: str | None = None, /, *, id: str | None = None, session: Here) -> int:
+async def signal(run: str, name: str, payload: Given | None = None, /, *, id: str | None = None, session: Here) -> int:
     """Send a signal to a run.
 
     For example:
@@ -42,7 +42,7 @@ async def signal(run: str, name: str, payload: str | None = None, /, *, id: str 
     return await _do(session, run, lambda r: r.signal(name, value, id), f"signal {name} is recorded")
 
 
-async def query(run: str, name: str, /, *arguments: str, session: Here) -> int:
+async def query(run: str, name: str, /, *arguments: Given, session: Here) -> int:
     """Read a run's state. A worker that serves its workflow must be running.
 
     For example:
@@ -62,7 +62,7 @@ async def query(run: str, name: str, /, *arguments: str, session: Here) -> int:
     return 0
 
 
-async def update(run: str, name: str, /, *arguments: str, id: str | None = None, session: Here) -> int:
+async def update(run: str, name: str, /, *arguments: Given, id: str | None = None, session: Here) -> int:
     """Change a run's state and print the answer. A worker that serves its workflow must be running.
 
     For example:
@@ -81,7 +81,7 @@ async def update(run: str, name: str, /, *arguments: str, id: str | None = None,
     return 0
 
 
-async def cancel(run: str, /, *, reason: str = "", session: Here) -> int:
+async def cancel(run: str, /, *, reason: Given = "", session: Here) -> int:
     """Ask a run to stop; its code may clean up.
 
     For example:
@@ -95,7 +95,7 @@ async def cancel(run: str, /, *, reason: str = "", session: Here) -> int:
     return await _do(session, run, lambda r: r.cancel(reason), "cancellation is asked for")
 
 
-async def terminate(run: str, /, *, reason: str = "", session: Here) -> int:
+async def terminate(run: str, /, *, reason: Given = "", session: Here) -> int:
     """End a run at once; none of its code runs any more.
 
     For example:
@@ -109,7 +109,7 @@ async def terminate(run: str, /, *, reason: str = "", session: Here) -> int:
     return await _do(session, run, lambda r: r.terminate(reason), "terminated")
 
 
-async def pause(run: str, /, *, reason: str = "", session: Here) -> int:
+async def pause(run: str, /, *, reason: Given = "", session: Here) -> int:
     """Dispatch nothing new in a run until `aob run resume`; what is in flight finishes.
 
     For example:
@@ -155,7 +155,7 @@ async def fork(
     *,
     at: str | None = None,
     override: tuple[str, ...] = (),
-    input: str | None = None,
+    input: Given | None = None,
     id: str | None = None,
     session: Here,
 ) -> int:

@@ -76,5 +76,8 @@ class Session:
         return f" --store {self.store}" if self.store else ""
 
 
+Given = Annotated[str, Parameter(allow_leading_hyphen=True)]
+"""The type of a parameter whose value may begin with a hyphen, such as `-5`, or `-` for standard input."""
+
 Here = Annotated[Session, Parameter(parse=False)]
 """The type of the parameter through which a command gets its session."""

@@ -11,7 +11,7 @@ from aob.cli.events import event_line
 from aob.cli.loading import AnyWorkflow, resolve
 from aob.cli.output import note, print_json, print_json_line, say, stdout
 from aob.cli.serving import hint_when_stuck, served, somebody_serves, unless_it_fails
-from aob.cli.session import Here, Session
+from aob.cli.session import Given, Here, Session
 from aob.cli.values import json_or_file, pairs
 from aob.client.client import Client
 from aob.client.run import Run
@@ -22,7 +22,7 @@ async def start(
     workflow: str,
     /,
     *,
-    inputs: str | None = None,
+    inputs: Given | None = None,
     id: str | None = None,
     wait: bool = False,
     follow: bool = False,
