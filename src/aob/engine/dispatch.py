@@ -321,7 +321,7 @@ class Dispatch:
     def _over(self, run: ActiveRun, step: Step) -> None:
         run.busy -= 1
         step.live = None
-        if self._host.quarantine.current is run:
+        if self._host.quarantine.active:
             self._host.quarantine.release(run)
 
     def attempt_is_long(self, attempt: Attempt) -> None:

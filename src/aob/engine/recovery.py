@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aob.engine.host import Host
 
 _PAGE = 1_000
+_SUSPECTS = 200
 
 
 class Recovery:
@@ -69,27 +70,39 @@ class Recovery:
         return suspects
 
     async def _load_suspects(self, rows: list[RunRow]) -> None:
-        """One by one: a death is written down before the run is loaded, and taken back when that went well."""
-        host = self._host
+        """A death is written down before a suspect is loaded, and taken back when that went well: many at a time, and
+        those that are one death from being parked alone."""
         for row in rows:
-            began = await self._had_begun(row)
-            proven = row.deaths + began
-            if proven >= host.settings.max_deaths:
-                row.status, row.deaths = "parked", proven
-                row.reason = (
-                    f"poison: its worker died {proven} times with this run at work and no progress between; "
-                    "mend the activity and call retry or resume"
-                )
-                telemetry.tell("run_parked", run_id=row.run_id, code="poison", reason=row.reason)
-                self._write(row)
-                continue
-            row.deaths = proven + (not began)
+            row.deaths += await self._had_begun(row)
+        worst = self._host.settings.max_deaths - 1
+        wide = [row for row in rows if row.deaths < worst]
+        for start in range(0, len(wide), _SUSPECTS):
+            await self._load_some(wide[start : start + _SUSPECTS])
+        for row in rows:
+            if row.deaths > worst:
+                self._park(row)
+            elif row.deaths == worst:
+                await self._load_some([row])
+
+    async def _load_some(self, rows: list[RunRow]) -> None:
+        for row in rows:
+            row.deaths += 1
             self._write(row)
-            await host.commits.ack()
+        await self._host.commits.ack()
+        for row in rows:
+            row.deaths -= 1
             await self._load(row)
-            if not began and row.deaths:
-                row.deaths -= 1
-                self._write(row)
+            self._write(row)
+        await self._host.commits.ack()
+
+    def _park(self, row: RunRow) -> None:
+        row.status = "parked"
+        row.reason = (
+            f"poison: its worker died {row.deaths} times with this run at work and no progress between; "
+            "mend the activity and call retry or resume"
+        )
+        telemetry.tell("run_parked", run_id=row.run_id, code="poison", reason=row.reason)
+        self._write(row)
 
     async def _had_begun(self, row: RunRow) -> bool:
         """Whether an attempt of the run began after its deaths were counted last."""
@@ -118,47 +131,48 @@ def is_poison(row: RunRow) -> bool:
 
 
 class Quarantine:
-    """Begins the attempts of suspects: each on record first, and the worst suspects one at a time."""
+    """Begins the attempts of suspects: each on record first, some at a time, and the worst suspects alone."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._waiting: deque[tuple[ActiveRun, Step]] = deque()
-        self._held: list[tuple[ActiveRun, Step]] | None = []
-        self.current: ActiveRun | None = None
+        self._opened = False
+        self._wide: deque[tuple[ActiveRun, Step]] = deque()
+        self._narrow: deque[tuple[ActiveRun, Step]] = deque()
+        self.active: dict[int, ActiveRun] = {}
+        self._alone: ActiveRun | None = None
 
     def open(self) -> None:
         """All open runs are loaded: none of them ends the worker by being loaded. Attempts may begin."""
-        held, self._held = self._held or [], None
-        for run, step in held:
-            if self._still_wanted(run, step):
-                self.begin(run, step)
+        self._opened = True
+        self._next()
 
     def begin(self, run: ActiveRun, step: Step) -> None:
-        """Begin an attempt of a run whose worker died before."""
-        if self._held is not None:
-            self._held.append((run, step))
-            return
-        if run.row.deaths + 1 < self._host.settings.max_deaths:
-            self._begin(run, step)
-            return
-        self._waiting.append((run, step))
+        """Begin an attempt of a run whose worker died before, when its turn comes."""
+        worst = run.row.deaths + 1 >= self._host.settings.max_deaths
+        (self._narrow if worst else self._wide).append((run, step))
         self._next()
 
     def release(self, run: ActiveRun) -> None:
-        """The attempt that was alone is over, or has lived long enough: the next one may begin."""
-        if self.current is run:
-            self.current = None
+        """An attempt is over, or has lived long enough: the next one may begin."""
+        if self.active.pop(id(run), None) is not None:
+            if self._alone is run:
+                self._alone = None
             self._next()
 
     def _next(self) -> None:
-        while self.current is None and self._waiting:
-            run, step = self._waiting.popleft()
-            if self._still_wanted(run, step):
-                self.current = run
-                self._begin(run, step)
+        while self._opened and self._wide and self._alone is None and len(self.active) < _SUSPECTS:
+            self._begin(*self._wide.popleft())
+        while self._opened and self._narrow and not self.active:
+            run, step = self._narrow.popleft()
+            self._alone = run
+            self._begin(run, step)
 
     def _begin(self, run: ActiveRun, step: Step) -> None:
         host = self._host
+        if not self._still_wanted(run, step):
+            self._alone = None if self._alone is run else self._alone
+            return
+        self.active[id(run)] = run
         step.started = True
         host.record(run, ev.StepStarted(0, step.id, step.attempt, host.process.name))
         host.commits.group().after.append(lambda: self._recorded(run, step))
