@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, overload
@@ -26,7 +26,7 @@ from aob.engine.ids import check_run_id
 from aob.engine.inbox import Decide, Reason
 from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.starts import StartRequest, exist_error, exists_error, row_of, same_start, start_request
-from aob.errors import BadInput, CallerError, RunExists, RunNotFound
+from aob.errors import BadInput, CallerError, LeaseLost, RunExists, RunNotFound
 from aob.kernel.codec import codec_for
 from aob.kernel.events import NULL
 from aob.process import Process, SystemProcess
@@ -187,11 +187,13 @@ class Client:
         if signal is not None:
             request.signal = _signal(signal)
         host = self.host()
-        if host is None:
-            await self._start_elsewhere(request)
-            return Run(self, request.tenant, request.run_id, definition)
-        got = await host.starts.start(request)
-        return Run(self, request.tenant, request.run_id, definition, got if isinstance(got, ActiveRun) else None)
+        if host is not None:
+            with suppress(LeaseLost):  # another process owns it now, and nothing was written here
+                got = await host.starts.start(request)
+                active = got if isinstance(got, ActiveRun) else None
+                return Run(self, request.tenant, request.run_id, definition, active)
+        await self._start_elsewhere(request)
+        return Run(self, request.tenant, request.run_id, definition)
 
     async def _start_elsewhere(self, request: StartRequest) -> None:
         message, row = self._start_message(request, row_of(request, self.clock.now_us(), "pending"))
@@ -242,7 +244,8 @@ class Client:
             raise RunExists(f"these run_ids are given twice: {', '.join(twice)}")
         host = self.host()
         if host is not None:
-            return await host.starts.start_many(requests)
+            with suppress(LeaseLost):
+                return await host.starts.start_many(requests)
         await self._start_some_elsewhere(requests)
         return [None] * len(requests)
 

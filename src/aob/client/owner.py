@@ -14,7 +14,7 @@ from aob.engine.executor import Outcomes
 from aob.engine.host import Host
 from aob.engine.inbox import Reply
 from aob.engine.payloads import PayloadCodec
-from aob.errors import NoWorker
+from aob.errors import LeaseLost, NoWorker
 from aob.kernel.failures import restore
 from aob.kernel.steps import Step
 from aob.process import Process
@@ -23,6 +23,7 @@ from aob.stores.protocol import Store
 from aob.stores.rows import Message
 
 _ANSWER_WITHIN = 30.0
+_IN_MANY_COMMITS = ("retry", "fork", "delete")
 
 
 class NoExecutor:
@@ -68,7 +69,11 @@ class Owner:
         """
         host = self.serving()
         if host is not None:
-            return await here(host)
+            try:
+                return await here(host)
+            except LeaseLost:  # another process owns it now; what is asked in one commit was not written
+                if kind in _IN_MANY_COMMITS:
+                    raise
         async with self._for_a_moment() as host:
             if host is not None:
                 return await here(host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from aob.engine.controls import ForkRequest, answer_or_raise
 from aob.engine.host import Host
 from aob.engine.ids import check_run_id
 from aob.engine.inbox import Call, Reason, Signal
-from aob.errors import RunCancelled, RunFailed, RunFinished, RunNotFound, RunTerminated, RunTimedOut
+from aob.errors import LeaseLost, RunCancelled, RunFailed, RunFinished, RunNotFound, RunTerminated, RunTimedOut
 from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
 from aob.kernel.failures import restore
@@ -179,8 +180,9 @@ class Run(Generic[R]):
         data = Raw(codec_for(annotation_of(payload), f"signal {name}").encode_checked(payload)[0])
         host = self._client.host()
         if host is not None:
-            await host.controls.signal_run(self.tenant, self.run_id, name, data, id)
-            return
+            with suppress(LeaseLost):  # another process owns it now, and nothing was written here
+                await host.controls.signal_run(self.tenant, self.run_id, name, data, id)
+                return
         row = await self._row()
         if row.status in TERMINAL_STATES:
             raise RunFinished(
@@ -213,7 +215,7 @@ class Run(Generic[R]):
         body = Call(name, payload, id or self._client.process.new_id(16))
 
         async def here(host: Host) -> ev.UpdateCompleted:
-            return await host.controls.update(self.tenant, self.run_id, name, payload, id)
+            return await host.controls.update(self.tenant, self.run_id, name, payload, body.id)
 
         answer = await self._ask("update", body, here)
         if not isinstance(answer, ev.UpdateCompleted):
@@ -226,8 +228,9 @@ class Run(Generic[R]):
         """Ask the run to stop: `asyncio.CancelledError` is raised in it; it may clean up for `cancel_grace` seconds."""
         host = self._client.host()
         if host is not None:
-            await host.controls.cancel(self.tenant, self.run_id, reason)
-            return
+            with suppress(LeaseLost):
+                await host.controls.cancel(self.tenant, self.run_id, reason)
+                return
         await self._row()
         await self._client.owner.tell(self.tenant, self.run_id, "cancel", Reason(reason))
 
