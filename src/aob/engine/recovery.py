@@ -10,6 +10,7 @@ beside it is not.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aob import telemetry
@@ -63,6 +64,8 @@ class Recovery:
                     load.append(row)
             elif row.status != "pending" and not is_poison(row):
                 load.append(row)
+        for row in (*load, *suspects):  # no message may change what is about to be loaded, or written
+            host.residents.reserve(row)
         if not lease.clean and load:
             await host.commits.ack()
         for row in load:
@@ -103,6 +106,7 @@ class Recovery:
         )
         telemetry.tell("run_parked", run_id=row.run_id, code="poison", reason=row.reason)
         self._write(row)
+        self._host.commits.group().after.append(partial(self._host.residents.release, row))
 
     async def _had_begun(self, row: RunRow) -> bool:
         """Whether an attempt of the run began after its deaths were counted last."""
@@ -118,6 +122,8 @@ class Recovery:
             telemetry.tell("run_parked", run_id=row.run_id, code=e.code, reason=str(e))
             row.status, row.reason = "parked", f"{e.code}: {e}"[:4000]
             self._write(row)
+        finally:
+            self._host.residents.release(row)
 
     def _write(self, row: RunRow) -> None:
         resident = self._host.residents.by_key.get(row.key)

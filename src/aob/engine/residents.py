@@ -30,6 +30,7 @@ class Residents:
         self.by_id: dict[tuple[str, str], ActiveRun] = {}
         self.history = History(host.store, host.payloads)
         self._loading: dict[tuple[str, str], asyncio.Future[ActiveRun]] = {}
+        self._reserved: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._evict_at = 1.25 * host.settings.resident_runs
         self._absent: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
 
@@ -70,6 +71,9 @@ class Residents:
         Raises:
             RunNotFound: there is none.
         """
+        reserved = self._reserved.get((tenant, run_id))
+        if reserved is not None:
+            await asyncio.wait([reserved])
         run = self.by_id.get((tenant, run_id))
         if run is not None:
             return run
@@ -82,6 +86,16 @@ class Residents:
                 return await self._begun(row)
             return await self.load(row)
         return await asyncio.shield(loading)
+
+    def reserve(self, row: RunRow) -> None:
+        """From now on `get` waits until this run is released: what `row` says stays true until it is loaded."""
+        self._reserved[row.tenant, row.run_id] = asyncio.get_running_loop().create_future()
+
+    def release(self, row: RunRow) -> None:
+        """The run is loaded, or will not be."""
+        reserved = self._reserved.pop((row.tenant, row.run_id), None)
+        if reserved is not None:
+            reserved.set_result(None)
 
     async def _begun(self, row: RunRow) -> ActiveRun:
         """A run whose start waits in the inbox, and comes with the next commit."""
