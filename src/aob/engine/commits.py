@@ -306,7 +306,9 @@ class Commits:
         append, keep, number = rows.append, chains.append, seqs.append
         encode, must_seal = ev.encode_event, self._payloads.must_seal
         blobs: list[tuple[Any, str, bytes]] = [(r.row, digest, blob) for r, digest, blob in group.blobs]
-        for run, event, _ in group.records:
+        for place, (run, event, _) in enumerate(group.records):
+            if run.ended:
+                event = self._after_end(group, place)
             at = run.last_at
             event.at = run.last_at = now if now > at else at
             data = encode(event)
@@ -322,6 +324,7 @@ class Commits:
             append((run.row, seq, kind, event.VERSION, chain, data))
             if kind == "checkpoint":
                 run.row.checkpoint = seq
+                group.summaries[id(run)] = run
         for run in group.summaries.values():
             run.row.updated = now
         return Append(
@@ -339,10 +342,25 @@ class Commits:
             all_or_nothing=group.atomic,
         )
 
+    def _after_end(self, group: Group, place: int) -> ev.Event:
+        """The event at this place, or the late fact that is left of it: a message may have ended the run before it."""
+        run, event, _ = group.records[place]
+        if event.KIND in ev.TERMINAL and not run.closed:
+            run.closed = True
+            return event
+        if not run.closed or isinstance(event, ev.Late):
+            return event
+        result = getattr(event, "result", None) or getattr(event, "payload", None) or ev.NULL
+        late = ev.Late(0, getattr(event, "step", None) or "", event.KIND, result)
+        group.records[place] = (run, late, UNSET)
+        return late
+
     def _unnumber(self, group: Group) -> None:
-        for (run, _, _), chain in zip(reversed(group.records), reversed(group.chains), strict=True):
+        for (run, event, _), chain in zip(reversed(group.records), reversed(group.chains), strict=True):
             run.seq -= 1
             run.chain = chain
+            if event.KIND in ev.TERMINAL:
+                run.closed = False
 
     def _sent(self, group: Group, result: Appended) -> None:
         self._sending = False

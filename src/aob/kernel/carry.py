@@ -26,9 +26,9 @@ class Carry(msgspec.Struct, omit_defaults=True):
     fork: ev.Fork | None = None
 
 
-OF_THE_PASS_BEFORE: tuple[type[ev.Event], ...] = (ev.Emitted, ev.Changed, ev.UpdateCompleted)
-"""Events that a pass leaves on its way to its checkpoint, with a `seq` between `applied` and the checkpoint's own: they
-belong to the pass that ended. All others in that window came from outside, and are the next pass's."""
+OF_THE_PASS_BEFORE: tuple[type[ev.Event], ...] = (ev.Emitted, ev.Changed, ev.UpdateCompleted, ev.Checkpoint)
+"""Events that passes leave on their way to their checkpoints, with a `seq` between `applied` and the last one's: they
+belong to passes that ended. All others in that window came from outside, and are the next pass's."""
 
 _carry_decoder = msgspec.json.Decoder(Carry)
 

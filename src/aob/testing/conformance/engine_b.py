@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from aob.testing.conformance.engine_b_calls import CallTests
 from aob.testing.conformance.engine_b_cancel import CancelTests
+from aob.testing.conformance.engine_b_checkpoint import CheckpointTests
 from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
 from aob.testing.conformance.engine_b_pause import PauseTests
 from aob.testing.conformance.engine_b_signals import SignalTests
 
 
-class EngineConformanceB(ErrorTests, EffectTests, SignalTests, CallTests, CancelTests, PauseTests):
+class EngineConformanceB(ErrorTests, EffectTests, SignalTests, CallTests, CancelTests, PauseTests, CheckpointTests):
     """Subclass it beside `EngineConformance`."""
