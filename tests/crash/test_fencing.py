@@ -41,7 +41,11 @@ async def swaps(directory: Path, count: int) -> Counter[str]:
             runs = [await client.start(errands, f"run-{i}", STEPS * count, run_id=f"run-{i}") for i in range(RUNS)]
             done = 0
             while done < count:
+                # one that is stopped before it has done anything is only a death without progress
+                await owner.says("did", owner.told["did"] + 2 * RUNS)
+                before = len(Ledger(directory / "effects.jsonl").lines())
                 done += await swapped(owner, standby)
+                await progress(directory, before)
                 if standby.told["lease_taken"] > standby.told["lease_lost"]:
                     owner, standby = standby, owner
             for run in runs:
@@ -62,7 +66,7 @@ async def check(directory: Path, count: int) -> None:
         keys.setdefault(("default", line["run"], line["step"]), set()).add(line["key"])
     assert problems(seen, keys) == []
     epochs = {row.epoch for events in seen.events.values() for row in events}
-    assert len(epochs) > count
+    assert len(epochs) >= count
 
 
 @pytest.mark.crash

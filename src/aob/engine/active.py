@@ -28,6 +28,7 @@ class ActiveRun:
         "armed",
         "busy",
         "chain",
+        "closed",
         "ended",
         "enders",
         "gone",
@@ -59,6 +60,7 @@ class ActiveRun:
         self.ended = row.status in TERMINAL_STATES
         self.terminal: ev.Event | None = None
         self.gone = False
+        self.closed = row.status in TERMINAL_STATES
         self.parked = row.status == "parked"
         self.seen: set[str] | None = None
         self.waiters: list[asyncio.Future[Any]] | None = None
