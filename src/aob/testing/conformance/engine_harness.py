@@ -24,7 +24,7 @@ import msgspec
 
 from aob.client.client import Client
 from aob.client.run import Run
-from aob.clock import SystemClock
+from aob.clock import Clock, SystemClock
 from aob.errors import AobError
 from aob.kernel import events as ev
 from aob.process import spawn_python
@@ -49,7 +49,7 @@ class EngineUnderTest:
     """
 
     def __init__(
-        self, url: str, *, connect: Callable[[Settings], Client] | None = None,
+        self, url: str, *, connect: Callable[[Settings, Clock], Client] | None = None,
         capabilities: frozenset[str] = frozenset({"processes"}), directory: Path | None = None,
     ) -> None:  # fmt: skip
         self.url = url
@@ -94,11 +94,22 @@ class EngineUnderTest:
         """
         self._serves, self._settings = workflows, settings
         chosen = load(**{"drain_timeout": 1.0, **settings})
-        client = self._connect(chosen) if self._connect else Client(self.url, settings=chosen)
+        client = self._client(chosen, SystemClock())
         await client.__aenter__()
         self._clients.append(client)
         if workflows:
             await self.serve(client, *workflows)
+        return client
+
+    def _client(self, settings: Settings, clock: Clock) -> Client:
+        return self._connect(settings, clock) if self._connect else Client(self.url, settings=settings, clock=clock)
+
+    async def usurp(self, *workflows: AnyWorkflow) -> Client:
+        """Serve in place of a worker that still lives, and has not noticed yet: its lease has passed by our clock."""
+        client = self._client(load(drain_timeout=1.0), FastClock())
+        await client.__aenter__()
+        self._clients.append(client)
+        await self.serve(client, *workflows)
         return client
 
     async def serve(self, client: Client, *workflows: AnyWorkflow) -> Worker:
@@ -149,6 +160,13 @@ class EngineUnderTest:
         if "processes" in self.capabilities:
             await process.ask("open", url=self.url, settings={"drain_timeout": 1.0, **settings})
         return process
+
+
+class FastClock(SystemClock):
+    """A clock by which every lease of now has passed."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() + 3_600
 
 
 class Trace:
@@ -294,8 +312,7 @@ def memory_engine() -> EngineUnderTest:
     """The engine in memory. Its store survives a restart of the client, though not of the process."""
     state = MemoryState()
 
-    def connect(settings: Settings) -> Client:
-        clock = SystemClock()
+    def connect(settings: Settings, clock: Clock) -> Client:
         return OwnStoreClient("sqlite://", settings=settings, clock=clock, store=MemoryStore(clock, state))
 
     return EngineUnderTest("sqlite://", connect=connect, capabilities=frozenset())

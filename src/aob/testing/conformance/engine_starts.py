@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from aob.client.run import Run
-from aob.errors import RunExists, RunFailed, RunFinished, RunNotFound, RunTerminated
+from aob.errors import RunCancelled, RunExists, RunFailed, RunFinished, RunNotFound, RunTerminated
 from aob.testing.conformance import engine_flows as flows
 from aob.testing.conformance.engine_harness import EngineSetting, eventually, kinds, outcome, reaches, refused
 
@@ -222,6 +222,71 @@ class StartTests(EngineSetting):
                 await run.signal("go", "end")
                 assert await outcome(run) == list(range(20))
 
+    async def test_03_what_a_replaced_worker_asks_reaches_the_new_one(self) -> None:
+        async with self.engine() as engine:
+            engine.needs("processes")
+            client = await engine.open()
+            for n in range(3):
+                old = await engine.process(lease_ttl=0.5)
+                await old.serve(flows.waits)
+                await old.start(flows.waits, run_id=f"r{n}")
+                old.freeze()
+                new = await engine.process(lease_ttl=0.5)
+                await new.serve(flows.waits)
+                run = await client.get(f"r{n}")
+                await run.signal("go", 1)
+                await eventually(lambda run=run: _has_more(run, 1), "the new worker to take over")
+                match n:
+                    case 0:
+                        asked = asyncio.ensure_future(old.run("r0", "signal", "go", 2))
+                    case 1:
+                        asked = asyncio.ensure_future(old.start(flows.waits, run_id="new"))
+                    case _:
+                        asked = asyncio.ensure_future(old.run("r2", "terminate", "enough"))
+                await asyncio.sleep(0.05)
+                old.thaw()
+                await asked
+                await old.kill()
+                if n < 2:
+                    await run.signal("go", "end")
+                    assert await outcome(run) == ([1, 2] if n == 0 else [1])
+                else:
+                    assert isinstance(await self._failure(run), RunTerminated)
+                await new.kill()
+            assert (await client.get("new")).run_id == "new"
+
+    async def test_03_what_is_asked_of_a_worker_that_was_just_replaced_reaches_the_new_one(self) -> None:
+        async with self.engine() as engine:
+            for n in range(6):
+                old = await engine.open(flows.waits)
+                run = await old.start(flows.waits, run_id=f"r{n}")
+                await engine.usurp(flows.waits)
+                match n:
+                    case 0:
+                        await run.signal("go", 2)
+                    case 1:
+                        assert (await old.start(flows.waits, run_id="new")).run_id == "new"
+                    case 2:
+                        await old.start_many(flows.waits, ["go"] * 3, run_ids=["a", "b", "c"])
+                    case 3:
+                        await run.cancel()
+                    case 4:
+                        await run.terminate()
+                    case _:
+                        await run.pause()
+                        await run.resume()
+                if n < 3 or n == 5:
+                    await run.signal("go", "end")
+                    assert await outcome(run) == ([2] if n == 0 else [])
+                else:
+                    assert isinstance(await self._failure(run), RunTerminated if n == 4 else RunCancelled)
+                await engine.close()
+            client = await engine.open(flows.waits)
+            for name in ("new", "a", "b", "c"):
+                run = await client.get(name)
+                await run.signal("go", "end")
+                assert await outcome(run) == []
+
     async def test_04_a_run_ends_once_whoever_asks_at_the_same_time(self) -> None:
         async with self.serving(flows.waits) as client:
             for n in range(20):
@@ -293,5 +358,5 @@ class StartTests(EngineSetting):
         raise AssertionError("the run did not fail")
 
 
-async def _has_more(run: Run[Any]) -> bool:
-    return len(await run.history()) > 2
+async def _has_more(run: Run[Any], than: int = 2) -> bool:
+    return len(await run.history()) > than
