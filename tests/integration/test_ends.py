@@ -25,7 +25,7 @@ async def test_nothing_but_late_facts_follows_an_end_from_outside(tmp_path: Path
     async with aob.connect(url) as client, client.serve(ticking), aob.connect(url) as outside:
         runs = [await client.start(ticking, run_id=f"r{i}") for i in range(RUNS)]
         await asyncio.sleep(0.05)
-        await asyncio.gather(*(_ended(await outside.get(run.run_id)) for run in runs))
+        await asyncio.gather(*(_ended(outside, run.run_id) for run in runs))
         for run in runs:
             kinds = [e.kind for e in await run.history()]
             end = next(i for i, kind in enumerate(kinds) if kind in TERMINAL)
@@ -33,5 +33,5 @@ async def test_nothing_but_late_facts_follows_an_end_from_outside(tmp_path: Path
             assert await run.status() == "terminated"
 
 
-async def _ended(run: aob.Run[None]) -> None:
-    await run.terminate("enough")
+async def _ended(client: aob.Client, run_id: str) -> None:
+    await (await client.get(run_id)).terminate("enough")

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from aob import telemetry
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
-from aob.engine.eager import begin, resume
+from aob.engine.eager import begin, later
 from aob.engine.payloads import Payloads
 from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull
 from aob.kernel import events as ev
@@ -263,6 +263,22 @@ class Commits:
     # --- sending ----------------------------------------------------------------------------------
 
     def _flush(self) -> None:
+        try:
+            self._send_next()
+        except Exception as e:
+            self._broken(e)
+
+    def _broken(self, error: Exception) -> None:
+        """A fault of the engine's own: what is durable is known to the store alone, so this process stops, and says so."""
+        failure = (
+            error if isinstance(error, AobError) else StoreFailed(f"the engine failed: {type(error).__name__}: {error}")
+        )
+        failure.__cause__ = None if failure is error else error
+        self.stop(failure)
+        telemetry.tell("store_failed", error=failure)
+        self._stopped(failure)
+
+    def _send_next(self) -> None:
         if self._sending or self.failed is not None:
             return
         group = self._next_group()
@@ -285,7 +301,7 @@ class Commits:
         if appended is not None:  # out of the except block, which would be the context of every error in workflows
             self._sent(group, appended)
         else:
-            task: asyncio.Task[Appended] = self._loop.create_task(resume(sending, waiting))  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+            task: asyncio.Task[Appended] = self._loop.create_task(later(sending, waiting))  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
             task.add_done_callback(lambda t: self._later(group, t))
 
     def _later(self, group: Group, task: asyncio.Task[Appended]) -> None:
@@ -293,7 +309,10 @@ class Commits:
             return
         error = task.exception()
         if error is None:
-            self._sent(group, task.result())
+            try:
+                self._sent(group, task.result())
+            except Exception as e:
+                self._broken(e)
         elif isinstance(error, Exception):
             self._not_sent(group, error)
 
@@ -395,7 +414,7 @@ class Commits:
         self._cut()
         self._groups.appendleft(group)
         self._sending = True
-        begin(self._first(result.inbox), self._loop.create_task)
+        begin(self._first_or_fail(result.inbox), self._loop.create_task)
 
     async def _first(self, messages: list[Message]) -> None:
         """Messages come first; what was to be sent, and what has come since, goes behind what they record at once."""
@@ -407,6 +426,12 @@ class Commits:
             with self.ahead():
                 self._inbox.take(messages)
             self._next()
+
+    async def _first_or_fail(self, messages: list[Message]) -> None:
+        try:
+            await self._first(messages)
+        except Exception as e:
+            self._broken(e)
 
     def _drop(self, group: Group, result: Appended) -> list[Record]:
         lost = {id(start): row for start, row in result.conflicts}

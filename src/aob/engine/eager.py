@@ -17,11 +17,12 @@ def begin(coro: Coroutine[Any, Any, Any], spawn: Callable[[Coroutine[Any, Any, A
         waiting = coro.send(None)
     except StopIteration:
         return
-    spawn(_later(coro, waiting))
+    spawn(later(coro, waiting))
 
 
-async def _later(coro: Coroutine[Any, Any, Any], waiting: Any) -> None:
-    await resume(coro, waiting)
+async def later(coro: Coroutine[Any, Any, T], waiting: Any) -> T:
+    """The rest of a coroutine whose first step was made outside a task, as a task takes it (`resume` is a generator)."""
+    return await resume(coro, waiting)
 
 
 @types.coroutine
