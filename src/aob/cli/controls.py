@@ -42,7 +42,7 @@ async def signal(run: str, name: str, payload: Given | None = None, /, *, id: st
     return await _do(session, run, lambda r: r.signal(name, value, id), f"signal {name} is recorded")
 
 
-async def query(run: str, name: str, /, *arguments: Given, session: Here) -> int:
+async def query(run: str, name: str, /, *arguments: str, session: Here) -> int:
     """Read a run's state. A worker that serves its workflow must be running.
 
     For example:
@@ -62,7 +62,7 @@ async def query(run: str, name: str, /, *arguments: Given, session: Here) -> int
     return 0
 
 
-async def update(run: str, name: str, /, *arguments: Given, id: str | None = None, session: Here) -> int:
+async def update(run: str, name: str, /, *arguments: str, id: str | None = None, session: Here) -> int:
     """Change a run's state and print the answer. A worker that serves its workflow must be running.
 
     For example:
