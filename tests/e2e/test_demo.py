@@ -54,7 +54,7 @@ def test_the_demo_loses_and_doubles_nothing_and_names_commands_that_work(tmp_pat
         "refund not approved",
     }
     # The kill came in the middle: some were delivered, and some runs were under way.
-    assert len(sent) / 2 <= int(re.search(r"after (\d+) deliveries", done.stdout)[1]) < len(sent)  # type: ignore[index]
+    assert len(sent) // 2 <= int(re.search(r"after (\d+) deliveries", done.stdout)[1]) < len(sent)  # type: ignore[index]
     assert int(row(done.stdout, "runs open when the worker was killed")) > 0
 
     hints = [shlex.split(line) for line in done.stdout.partition("look further:")[2].splitlines() if line]

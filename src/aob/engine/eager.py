@@ -21,7 +21,7 @@ def begin(coro: Coroutine[Any, Any, Any], spawn: Callable[[Coroutine[Any, Any, A
 
 
 async def later(coro: Coroutine[Any, Any, T], waiting: Any) -> T:
-    """The rest of a coroutine whose first step was made outside a task, as a task takes it (`resume` is a generator)."""
+    """What `resume` does, as a coroutine: a task takes no generator."""
     return await resume(coro, waiting)
 
 

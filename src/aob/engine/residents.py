@@ -196,7 +196,7 @@ class Residents:
     # --- out --------------------------------------------------------------------------------------
 
     def retire(self, run: ActiveRun) -> None:
-        """The run has ended and its end is durable. While attempts of it are stopping it stays, to note what they say."""
+        """The run has ended and its end is durable. It stays while attempts of it are stopping, to note what they say."""
         if run.machine is not None:
             run.machine.close()
         if run.busy == 0:
