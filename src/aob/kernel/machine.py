@@ -80,11 +80,11 @@ class Machine:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "_allowed", "_conditions", "_dropped", "_fork", "_function", "_handlers", "_held", "_last",
-        "_random", "_recorded", "_restart", "_spare", "_step_errors", "cancelled", "children", "closing", "commands",
-        "compensated", "compensations", "counters", "ended", "exhausted", "loop", "mailbox", "main", "mismatch",
-        "open", "overrides", "paused", "program", "read_only", "replaying", "saga_depth", "seed", "seq", "started",
-        "state", "steps", "timers",
+        "__weakref__", "_allowed", "_conditions", "_deepest", "_dropped", "_fork", "_function", "_handlers", "_held",
+        "_last", "_random", "_recorded", "_refused", "_restart", "_spare", "_step_errors", "cancelled", "children",
+        "closing", "commands", "compensated", "compensations", "counters", "ended", "exhausted", "loop", "mailbox",
+        "main", "mismatch", "open", "overrides", "paused", "program", "read_only", "replaying", "saga_depth", "seed",
+        "seq", "started", "state", "steps", "timers",
     )
     # fmt: on
     loop: WorkflowLoop
@@ -115,6 +115,7 @@ class Machine:
         self.steps = self.children = 0
         self.compensations: list[Undo] | None = None
         self._spare = CLEANUP_RESERVE
+        self._deepest = self._refused = 0
         self.timers = NO_TIMERS
         self._conditions: list[tuple[Callable[[], Any], asyncio.Future[None]]] | None = None
         self._handlers: Handlers | None = None
@@ -521,12 +522,18 @@ class Machine:
         limits = self.started.limits
         if self.started.parent is None or not limits:
             return {}
-        spent = {"steps": self.steps, "children": self.children}
+        spent = {"steps": self.steps, "children": self.children, "depth": self._deepest}
         return {name: count for name, count in spent.items() if name in limits and count}
 
     def _spend(self, used: dict[str, int]) -> None:
+        """A child has ended: what it used up counts here, too; and so does that it wanted more than was left."""
         self.steps += used.get("steps", 0)
         self.children += used.get("children", 0)
+        self._deepest = max(self._deepest, 1 + used.get("depth", 0))
+        spent = {"steps": self.steps, "children": self.children, "depth": self._deepest}
+        for name, limit in self.started.limits.items():
+            if spent.get(name, 0) > limit:
+                self.exhausted = self.exhausted or name
 
     def loop_failed(self, error: BaseException) -> None:
         """Something escaped from the run's loop: the run fails with it."""
@@ -547,7 +554,10 @@ class Machine:
     def schedule(self, call: StepCall) -> Step:
         """Give a call its id and make it a step that is open."""
         if self.closing or self._held is not None or self.read_only:
-            self._refuse_call(call.name)
+            self._refused += 1
+            if self._refused < _DEAF_AFTER or self.read_only:
+                self._refuse_call(call.name)
+            return cast(Step, self.loop.create_future())
         name = call.name
         self.steps += 1
         limits = self.started.limits
@@ -580,6 +590,7 @@ class Machine:
 
     def _count_child(self, limits: dict[str, float]) -> None:
         self.children += 1
+        self._deepest = max(self._deepest, 1)
         if self.children > limits.get("children", self.children):
             self.over_limit("children")
         if limits.get("depth", 1) < 1:
@@ -869,12 +880,19 @@ class Machine:
         self.mismatch = mismatch(self, event, step)
 
 
+_DEAF_AFTER = 1_000
+_deaf: list[object] = []
+"""Code that catches everything and goes on. It is kept, for to drop it would be to close it once more."""
+
+
 def _close_coroutine(task: asyncio.Task[Any]) -> None:
     task._log_destroy_pending = False  # pyright: ignore
-    coro = task.get_coro()
+    coro: Any = task.get_coro()
     # its cleanup may await or raise: the run leaves memory, and its history decides
     with contextlib.suppress(BaseException):
-        coro.close()  # pyright: ignore[reportOptionalMemberAccess]
+        coro.close()
+    if getattr(coro, "cr_frame", None) is not None:
+        _deaf.append(coro)
 
 
 _APPLY: dict[type[ev.Event], Callable[[Machine, Any], None]] = {

@@ -7,9 +7,23 @@ from aob.testing.conformance.engine_b_cancel import CancelTests
 from aob.testing.conformance.engine_b_checkpoint import CheckpointTests
 from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
+from aob.testing.conformance.engine_b_fork import ForkTests
+from aob.testing.conformance.engine_b_limits import LimitTests
 from aob.testing.conformance.engine_b_pause import PauseTests
+from aob.testing.conformance.engine_b_retry import RetryTests
 from aob.testing.conformance.engine_b_signals import SignalTests
 
 
-class EngineConformanceB(ErrorTests, EffectTests, SignalTests, CallTests, CancelTests, PauseTests, CheckpointTests):
+class EngineConformanceB(
+    ErrorTests,
+    EffectTests,
+    SignalTests,
+    CallTests,
+    CancelTests,
+    PauseTests,
+    CheckpointTests,
+    ForkTests,
+    RetryTests,
+    LimitTests,
+):
     """Subclass it beside `EngineConformance`."""
