@@ -68,10 +68,12 @@ class EngineUnderTest:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        for process in self._processes:
-            await process.kill()
-        await self.close()
-        rmtree(self.directory)
+        try:
+            for process in self._processes:
+                await process.kill()
+            await self.close()
+        finally:
+            rmtree(self.directory, ignore_errors=True)
 
     def needs(self, capability: str) -> None:
         """Leave the test out where the engine cannot do this.
