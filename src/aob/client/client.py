@@ -51,9 +51,16 @@ class Client:
     """
 
     def __init__(
-        self, url: str, *, tenant: str | None = None, codec: PayloadCodec | None = None, settings: Settings | None = None,
-        clock: Clock | None = None, process: Process | None = None, store: Store | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        url: str,
+        *,
+        tenant: str | None = None,
+        codec: PayloadCodec | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        process: Process | None = None,
+        store: Store | None = None,
+    ) -> None:
         self.url = url
         self.settings = settings or load()
         self.tenant = tenant or self.settings.tenant
@@ -100,7 +107,7 @@ class Client:
             )
         )
 
-    # --- serving -------------------------------------------------------------------------------------------------------------
+    # --- serving ----------------------------------------------------------------------------------
 
     def serve(
         self, *workflows: Workflow[..., Any], queues: Sequence[str] = (), activities: Iterable[Activity[..., Any]] = ()
@@ -136,7 +143,7 @@ class Client:
                 return worker.host
         return None
 
-    # --- starting ------------------------------------------------------------------------------------------------------------
+    # --- starting ---------------------------------------------------------------------------------
 
     @overload
     async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
@@ -208,10 +215,15 @@ class Client:
             await run.signal(name, msgspec.json.decode(payload), signal_id)
 
     async def start_many(
-        self, workflow: Workflow[..., R] | str, inputs: Sequence[Any], run_ids: Sequence[str] | None = None,
-        tenant: str | None = None, attributes: Mapping[str, str] | None = None,
-    ) -> list[Run[R]]:  # fmt: skip
-        """Start one run for each input, in commits of at most 1,000, each all or nothing. Safe to repeat with the same `run_ids`.
+        self,
+        workflow: Workflow[..., R] | str,
+        inputs: Sequence[Any],
+        run_ids: Sequence[str] | None = None,
+        tenant: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> list[Run[R]]:
+        """Start one run for each input, in commits of at most 1,000, each all or nothing. Safe to repeat with the
+        same `run_ids`.
 
         Args:
             inputs: each the workflow's only argument, or a tuple of arguments, or a dict of them by name.
@@ -266,9 +278,14 @@ class Client:
         return Message(tenant=request.tenant, run_id=request.run_id, kind="start", body=body), row
 
     def _request(
-        self, workflow: Workflow[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any], run_id: str | None,
-        tenant: str | None, attributes: Mapping[str, str] | None,
-    ) -> tuple[StartRequest, Workflow[..., Any] | None]:  # fmt: skip
+        self,
+        workflow: Workflow[..., Any] | str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        run_id: str | None,
+        tenant: str | None,
+        attributes: Mapping[str, str] | None,
+    ) -> tuple[StartRequest, Workflow[..., Any] | None]:
         definition = self.workflows.get(workflow) if isinstance(workflow, str) else workflow
         name = check_run_id(run_id) if run_id is not None else self.process.new_id(20)
         labels = _labels(attributes)
@@ -287,7 +304,7 @@ class Client:
         self.workflows.setdefault(definition.name, definition)
         return start_request(definition, encoded, name, tenant or self.tenant, labels), definition
 
-    # --- finding -------------------------------------------------------------------------------------------------------------
+    # --- finding ----------------------------------------------------------------------------------
 
     async def get(self, run_id: str, tenant: str | None = None) -> Run[Any]:
         """A handle of a run.
@@ -301,9 +318,15 @@ class Client:
         return Run(self, row.tenant, row.run_id, self.workflows.get(row.workflow))
 
     async def list(
-        self, status: str | Sequence[str] | None = None, workflow: str | Workflow[..., Any] | None = None, tenant: str | None = None,
-        attributes: Mapping[str, str] | None = None, parent: str | None = None, cursor: str | None = None, limit: int = 100,
-    ) -> Page:  # fmt: skip
+        self,
+        status: str | Sequence[str] | None = None,
+        workflow: str | Workflow[..., Any] | None = None,
+        tenant: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
         """Summaries, newest first, a page at a time; without `tenant` the client's own.
 
         Args:
@@ -311,10 +334,14 @@ class Client:
             limit: at most 1,000.
         """
         where = RunFilter(
-            tenant=tenant or self.tenant, status=(status,) if isinstance(status, str) else tuple(status or ()),
-            workflow=workflow.name if isinstance(workflow, Workflow) else workflow, attributes=dict(attributes or {}), parent=parent,
-            before=_key(cursor), limit=min(max(limit, 1), 1_000),
-        )  # fmt: skip
+            tenant=tenant or self.tenant,
+            status=(status,) if isinstance(status, str) else tuple(status or ()),
+            workflow=workflow.name if isinstance(workflow, Workflow) else workflow,
+            attributes=dict(attributes or {}),
+            parent=parent,
+            before=_key(cursor),
+            limit=min(max(limit, 1), 1_000),
+        )
         rows = await self.store.list_runs(where)
         return Page([summary_view(r) for r in rows], str(rows[-1].key) if len(rows) == where.limit else None)
 
@@ -327,7 +354,7 @@ class Client:
         run = await self.get(run_id, tenant)
         await self.owner.ask(run.tenant, run_id, "delete", Reason(), lambda h: h.controls.delete(run.tenant, run_id))
 
-    # --- tickets ----------------------------------------------------------------------------------------------------------------
+    # --- tickets ----------------------------------------------------------------------------------
 
     async def tickets(
         self, status: str | None = "open", run_id: str | None = None, tenant: str | None = None, limit: int = 100
@@ -351,7 +378,9 @@ class Client:
         Raises:
             TicketNotFound, TicketClosed, BadPayload.
         """
-        edited = NULL if data is None else Raw(codec_for(annotation_of(data), f"ticket {ticket}").encode_checked(data)[0])
+        edited = (
+            NULL if data is None else Raw(codec_for(annotation_of(data), f"ticket {ticket}").encode_checked(data)[0])
+        )
         decision = Decision(approved=approved, by=by, reason=reason, data=edited)
         name = tenant or self.tenant
         known = await self.store.get_ticket(name, ticket)
@@ -362,7 +391,7 @@ class Client:
         row = got if isinstance(got, TicketRow) else msgspec.json.decode(bytes(got), type=TicketRow)
         return await self._ticket(row)
 
-    # --- for handles -------------------------------------------------------------------------------------------------------------
+    # --- for handles ------------------------------------------------------------------------------
 
     def active(self, tenant: str, run_id: str) -> ActiveRun | None:
         """The run in this process's memory, while it is there."""
@@ -370,7 +399,8 @@ class Client:
         return None if host is None else host.residents.by_id.get((tenant, run_id))
 
     def next_commit(self, tenant: str, run_id: str) -> asyncio.Future[None] | None:
-        """A future that is done when this process has committed something of the run; None where another process owns it."""
+        """A future that is done when this process has committed something of the run; None where another process
+        owns it."""
         host = self.host()
         return None if host is None else host.residents.next_commit(tenant, run_id)
 
@@ -399,9 +429,13 @@ class Client:
 
 
 def connect(
-    url: str | None = None, *, tenant: str | None = None, codec: PayloadCodec | None = None, api_key: str | None = None,
+    url: str | None = None,
+    *,
+    tenant: str | None = None,
+    codec: PayloadCodec | None = None,
+    api_key: str | None = None,
     settings: Settings | None = None,
-) -> Client:  # fmt: skip
+) -> Client:
     """A client of the engine that `url` names; use it with `async with`.
 
     Args:

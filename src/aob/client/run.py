@@ -51,7 +51,7 @@ class Run(Generic[R]):
     def __repr__(self) -> str:
         return f"<run {self.run_id}>"
 
-    # --- reading -----------------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait for the run's end and return its result.
@@ -123,9 +123,9 @@ class Run(Generic[R]):
         host = self._client.host()
         active = host.residents.by_id.get((self.tenant, self.run_id)) if host is not None else None
         row = await self._row()
-        if active is not None and row.status == "running" and active.busy == 0 and active.machine is not None:
-            if active.machine.waiting() and active.pending == 0:
-                row.status, row.due = "waiting", active.machine.timers.next_due()
+        idle = active is not None and active.busy == 0 and active.pending == 0
+        if idle and row.status == "running" and active.machine is not None and active.machine.waiting():
+            row.status, row.due = "waiting", active.machine.timers.next_due()
         return summary_view(row)
 
     async def history(self) -> list[Event]:
@@ -165,7 +165,7 @@ class Run(Generic[R]):
             raise RunNotFound(f"no run {self.run_id!r} of tenant {self.tenant!r}", run_id=self.run_id)
         return row
 
-    # --- talking to it -------------------------------------------------------------------------------------------------------
+    # --- talking to it ----------------------------------------------------------------------------
 
     async def signal(self, name: str, payload: object = None, id: str | None = None) -> None:
         """Send a signal; durable when it returns.
@@ -222,7 +222,7 @@ class Run(Generic[R]):
             answer = msgspec.json.decode(bytes(answer), type=ev.UpdateCompleted)
         return answer_or_raise(answer)
 
-    # --- control ---------------------------------------------------------------------------------------------------------------
+    # --- control ----------------------------------------------------------------------------------
 
     async def cancel(self, reason: str = "") -> None:
         """Ask the run to stop: `asyncio.CancelledError` is raised in it; it may clean up for `cancel_grace` seconds."""

@@ -87,19 +87,38 @@ def event_view(event: ev.Event, seq: int) -> Event:
 def summary_view(row: RunRow) -> RunSummary:
     """A run's row as callers see it."""
     return RunSummary(
-        run_id=row.run_id, tenant=row.tenant, workflow=row.workflow, status=row.status, created=to_datetime(row.created),
-        updated=to_datetime(row.updated), ended=_time(row.ended), due=_time(row.due), attributes=row.attributes,
-        parent=row.parent, reason=row.reason,
-    )  # fmt: skip
+        run_id=row.run_id,
+        tenant=row.tenant,
+        workflow=row.workflow,
+        status=row.status,
+        created=to_datetime(row.created),
+        updated=to_datetime(row.updated),
+        ended=_time(row.ended),
+        due=_time(row.due),
+        attributes=row.attributes,
+        parent=row.parent,
+        reason=row.reason,
+    )
 
 
 def ticket_view(row: TicketRow, data: bytes) -> Ticket:
     """A ticket's row as callers see it; `data` is its payload, opened."""
     return Ticket(
-        id=row.id, run_id=row.run_id, tenant=row.tenant, workflow=row.workflow, step=row.step, title=row.title,
-        data=msgspec.json.decode(data), assignees=row.assignees, created=to_datetime(row.created), deadline=_time(row.deadline),
-        status=row.status, by=row.by, reason=row.reason, closed=_time(row.closed),
-    )  # fmt: skip
+        id=row.id,
+        run_id=row.run_id,
+        tenant=row.tenant,
+        workflow=row.workflow,
+        step=row.step,
+        title=row.title,
+        data=msgspec.json.decode(data),
+        assignees=row.assignees,
+        created=to_datetime(row.created),
+        deadline=_time(row.deadline),
+        status=row.status,
+        by=row.by,
+        reason=row.reason,
+        closed=_time(row.closed),
+    )
 
 
 def _time(us: int | None) -> datetime | None:

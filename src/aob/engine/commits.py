@@ -289,6 +289,7 @@ class Commits:
             return
         self._sending = True
         sending = self._store.append(self._batch(group))
+        waiting: Any = None
         try:
             waiting = sending.send(None)
         except StopIteration as done:
