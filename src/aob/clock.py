@@ -38,7 +38,8 @@ class Clock(Protocol):
         ...
 
     def call_at(self, at_us: int, fn: Callable[[], object]) -> Handle:
-        """Call `fn()` in the running event loop when `now_us` reaches `at_us`, or earlier: `fn` looks, and asks again."""
+        """Call `fn()` in the running event loop when `now_us` reaches `at_us`, or earlier: `fn` looks, and asks
+        again."""
         ...
 
 

@@ -123,9 +123,9 @@ class Run(Generic[R]):
         host = self._client.host()
         active = host.residents.by_id.get((self.tenant, self.run_id)) if host is not None else None
         row = await self._row()
-        idle = active is not None and active.busy == 0 and active.pending == 0
-        if idle and row.status == "running" and active.machine is not None and active.machine.waiting():
-            row.status, row.due = "waiting", active.machine.timers.next_due()
+        machine = active.machine if active is not None and active.busy == active.pending == 0 else None
+        if machine is not None and row.status == "running" and machine.waiting():
+            row.status, row.due = "waiting", machine.timers.next_due()
         return summary_view(row)
 
     async def history(self) -> list[Event]:

@@ -269,7 +269,8 @@ class Commits:
             self._broken(e)
 
     def _broken(self, error: Exception) -> None:
-        """A fault of the engine's own: what is durable is known to the store alone, so this process stops, and says so."""
+        """A fault of the engine's own: what is durable is known to the store alone, so this process stops, and
+        says so."""
         failure = (
             error if isinstance(error, AobError) else StoreFailed(f"the engine failed: {type(error).__name__}: {error}")
         )

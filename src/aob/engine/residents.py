@@ -196,7 +196,8 @@ class Residents:
     # --- out --------------------------------------------------------------------------------------
 
     def retire(self, run: ActiveRun) -> None:
-        """The run has ended and its end is durable. It stays while attempts of it are stopping, to note what they say."""
+        """The run has ended and its end is durable. It stays while attempts of it are stopping, to note what they
+        say."""
         if run.machine is not None:
             run.machine.close()
         if run.busy == 0:

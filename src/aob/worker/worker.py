@@ -13,7 +13,7 @@ from aob import telemetry
 from aob.clock import Clock
 from aob.engine.host import Host
 from aob.engine.payloads import PayloadCodec
-from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported, StoreLocked, OperatorError
+from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported, OperatorError, StoreLocked
 from aob.kernel import guard
 from aob.process import Process, settle_memory, watch_blocking
 from aob.settings import Settings
