@@ -77,7 +77,7 @@ async def do_at_the_second_attempt(what: str) -> str:
 
 @aob.activity
 async def do_slowly(what: str) -> None:
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.04)
     effect(what)
 
 

@@ -1,6 +1,7 @@
 """I3: an owner that was stopped past its lease is replaced, and when it wakes up it is refused and writes nothing."""
 
 import asyncio
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -19,16 +20,20 @@ STEPS = 60
 
 async def swapped(owner: WorkerProcess, standby: WorkerProcess) -> bool:
     """Stop the owner until the other has taken over, and wake it; False when it held the file's lock all the time."""
+    # one that is stopped before it has done anything is only a death without progress
+    await owner.says("did", owner.told["did"] + 2 * RUNS)
+    await asyncio.sleep(random.uniform(0, 0.05))
     taken = standby.told["lease_taken"]
     lost = owner.told["lease_lost"]
     owner.stop()
     try:
-        async with asyncio.timeout(10 * TTL):
+        async with asyncio.timeout(3 * TTL):
             await standby.says("lease_taken", taken + 1)
     except TimeoutError:
-        return False
-    finally:
         owner.wake()
+        await asyncio.sleep(TTL)  # now either of them may have it
+        return False
+    owner.wake()
     await owner.says("lease_lost", lost + 1)
     return True
 
@@ -41,13 +46,8 @@ async def swaps(directory: Path, count: int) -> Counter[str]:
             runs = [await client.start(errands, f"run-{i}", STEPS * count, run_id=f"run-{i}") for i in range(RUNS)]
             done = 0
             while done < count:
-                # one that is stopped before it has done anything is only a death without progress
-                await owner.says("did", owner.told["did"] + 2 * RUNS)
-                before = len(Ledger(directory / "effects.jsonl").lines())
                 done += await swapped(owner, standby)
-                await progress(directory, before)
-                if standby.told["lease_taken"] > standby.told["lease_lost"]:
-                    owner, standby = standby, owner
+                standby, owner = sorted(both, key=lambda worker: worker.epoch)
             for run in runs:
                 if await run.status() == "running":
                     await run.terminate("enough")

@@ -13,19 +13,22 @@ from tests.conftest import REPOSITORY
 
 
 class WorkerProcess:
-    """A process of `tests.crash.worker`; `told` counts what it has said."""
+    """A process of `tests.crash.worker`; `told` counts what it has said, `epoch` is of its last lease."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.told: Counter[str] = Counter()
+        self.epoch = 0
         self._news = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
+            word, number = line.decode().split()
             async with self._news:
-                self.told[line.decode().split()[0]] += 1
+                self.told[word] += 1
+                self.epoch = int(number) if word == "lease_taken" else self.epoch
                 self._news.notify_all()
         async with self._news:
             self.told["ended"] += 1
