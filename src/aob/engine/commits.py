@@ -177,6 +177,7 @@ class Commits:
         future = self._loop.create_future()
         if self.failed is not None:
             future.set_exception(self.failed)
+            future.exception()  # who does not wait for it is told by the worker's end
             return future
         self.group().acks.append(future)
         return future
