@@ -405,8 +405,15 @@ class Client:
         return None if host is None else host.residents.next_commit(tenant, run_id)
 
     async def wait(self, commit: asyncio.Future[None] | None, at_most: float, stream: LiveStream | None = None) -> None:
-        """Until something may have happened."""
+        """Until something may have happened.
+
+        Raises:
+            OperatorError: the store failed under this process's worker, so nothing more will happen here.
+        """
         if commit is None:
+            for worker in self._workers:
+                if worker.failed is not None:
+                    raise worker.failed
             await self.store.wait_changed(at_most)
             return
         waits: list[asyncio.Future[Any]] = [commit]
