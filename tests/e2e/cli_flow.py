@@ -68,6 +68,11 @@ async def ship(order: Order) -> dict[str, object]:
     return {"item": order.item, "count": order.count, "gift": order.gift}
 
 
+@aob.workflow(timeout=0.05)
+async def brief(seconds: float, why: str = "") -> None:
+    await aob.sleep(seconds)
+
+
 @aob.workflow
 async def hold(name: str) -> str:
     first = await shout("before")

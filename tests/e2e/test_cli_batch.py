@@ -107,3 +107,10 @@ def test_a_killed_batch_is_finished_by_repeating_it(shell: Shell) -> None:
     assert summary["started"] + summary["known"] == 3_500
     assert summary["statuses"] == {"completed": 3_500}
     assert Counter(shell.effects()).most_common(1)[0][1] == 1
+
+
+def test_by_name_or_by_module_the_same_rows_are_the_same_runs(shell: Shell) -> None:
+    (shell.folder / "messages.csv").write_text("item,category\npen,writing\ncup,drinking\n")
+    assert shell.json("run", "batch", "ship", "messages.csv")["started"] == 2
+    assert shell.json("run", "batch", "flow.py:ship", "messages.csv", "--wait")["known"] == 2
+    assert shell.json("run", "batch", "ship", "messages.csv", "--wait")["statuses"] == {"completed": 2}

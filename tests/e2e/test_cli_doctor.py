@@ -71,7 +71,7 @@ def test_a_damaged_store(shell: Shell) -> None:
 
 def test_workflows_of_a_module_and_of_a_store(shell: Shell) -> None:
     listed = {row["name"]: row for row in shell.json("workflow", "list", "flow.py")}
-    assert set(listed) == {"greet", "ship", "hold", "mend", "talk", "nap"}
+    assert set(listed) == {"greet", "ship", "brief", "hold", "mend", "talk", "nap"}
     assert listed["nap"]["parameters"] == {"seconds": "float", "size": "int"}
     assert listed["ship"]["input_schema"]["$defs"]["Order"]["properties"]["count"]["type"] == "integer"
     assert "order: Order" in shell.good("workflow", "list", "flow").out

@@ -226,3 +226,12 @@ def test_completion_scripts_know_commands_and_options(started: Shell, name: str)
     assert "timeline" in script and "store" in script
     if name == "bash":
         assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def test_by_name_or_by_module_a_start_means_the_same(shell: Shell) -> None:
+    start = ["--id", "a", "--inputs", '{"seconds": 3600}']
+    shell.good("run", "start", "brief", *start)
+    assert shell.good("run", "start", "flow.py:brief", *start).out == "a\n"
+    shell.worker()
+    assert "passed its timeout" in shell.bad(1, "run", "result", "a")
+    shell.good("run", "start", "brief", *start)

@@ -14,7 +14,7 @@ from aob.cli.progress import progress
 from aob.cli.rows import Row, read_rows
 from aob.cli.serving import served, somebody_serves, unless_it_fails
 from aob.cli.session import Here, Session
-from aob.cli.start import worker_command
+from aob.cli.start import name_of, worker_command
 from aob.cli.values import pairs
 from aob.client.client import Client
 from aob.client.run import Run
@@ -78,7 +78,9 @@ async def _start(
         for first in range(0, len(rows), _COMMIT):
             part = rows[first : first + _COMMIT]
             known = [await client.store.get_run(client.tenant, row.run_id) for row in part]
-            await client.start_many(target, [r.value for r in part], [r.run_id for r in part], attributes=labels)
+            await client.start_many(
+                name_of(client, target), [r.value for r in part], [r.run_id for r in part], attributes=labels
+            )
             found = sum(row is not None for row in known)
             counts += Counter(new=len(part) - found, known=found)
             bar.advance(task, len(part))

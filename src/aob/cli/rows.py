@@ -121,10 +121,8 @@ def _reader(file: Path, target: AnyWorkflow | str) -> Any:
 
     def read(raw: Any) -> Any:
         value = cells.typed(raw) if cells is not None else raw
-        args, kwargs = target.codec.decode_input(msgspec.json.encode(value))
-        if len(target.codec.names) == 1:
-            return args[0] if args else next(iter(kwargs.values()), None)
-        return dict(zip(target.codec.names, args, strict=False)) | kwargs
+        target.codec.decode_input(msgspec.json.encode(value))
+        return value
 
     return read
 

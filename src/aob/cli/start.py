@@ -54,15 +54,16 @@ async def start(
     """
     target = resolve(workflow)
     value = None if inputs is None else json_or_file(inputs, "--inputs")
-    args, kwargs = call_of(target, value, given=inputs is not None)
+    if not isinstance(target, str):
+        target.codec.decode_input(msgspec.json.encode(value))
     options: dict[str, Any] = {"run_id": id, "attributes": pairs(attribute, "--attribute"), "timeout": timeout}
     async with session.connect() as client:
         if not (wait or follow):
-            run: Run[Any] = await client.start(target, *args, **options, **kwargs)
+            run: Run[Any] = await client.start(name_of(client, target), value, **options)
             await _started(client, session, run, workflow, target)
             return 0
         async with served(client, target) as worker:
-            run = await client.start(target, *args, **options, **kwargs)
+            run = await client.start(name_of(client, target), value, **options)
             if not session.json:
                 note(f"run {run.run_id}")
             try:
@@ -72,15 +73,13 @@ async def start(
                 raise
 
 
-def call_of(target: AnyWorkflow | str, value: Any, given: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments that an input stands for.
-
-    Raises:
-        BadInput: it does not fit the workflow.
-    """
+def name_of(client: Client, target: AnyWorkflow | str) -> str:
+    """The workflow's name, by which the command line starts it: the input is then the JSON that was given, so that the
+    same command means the same run whether this process has the code or not."""
     if isinstance(target, str):
-        return ((value,), {}) if given else ((), {})
-    return target.codec.decode_input(msgspec.json.encode(value))
+        return target
+    client.workflows.setdefault(target.name, target)
+    return target.name
 
 
 def worker_command(session: Session, reference: str) -> str:

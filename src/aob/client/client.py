@@ -294,8 +294,9 @@ class Client:
             encoded = _plain_input(*_by_name(definition, args, kwargs))
             if definition is None:
                 request = StartRequest(
-                    workflow=workflow, input=Raw(encoded), run_id=name, tenant=tenant or self.tenant, attributes=labels
-                )
+                    workflow=workflow, input=Raw(encoded), run_id=name, tenant=tenant or self.tenant, attributes=labels,
+                    named=True,
+                )  # fmt: skip
                 return request, None
             definition.codec.decode_input(encoded)
         else:

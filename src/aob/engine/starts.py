@@ -30,6 +30,7 @@ class StartRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         timeout: seconds; None: the workflow's own.
         start_at: microseconds since 1970, or None: now.
         signal: (name, payload, id) delivered with the start.
+        named: who asks knows the workflow by name alone; the owner adds what its definition says.
     """
 
     workflow: str
@@ -44,6 +45,7 @@ class StartRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     signal: tuple[str, Raw, str | None] | None = None
     overrides: dict[str, Raw] = {}
     forked_from: str | None = None
+    named: bool = False
 
 
 class ChildEnded(msgspec.Struct):
@@ -199,6 +201,12 @@ class Starts:
     def begin_pending(self, row: RunRow, request: StartRequest) -> ActiveRun:
         """Start a run whose row another process has put into the store."""
         row.status = "running"
+        program = self._host.programs.get(request.workflow)
+        if request.named and program is not None:
+            defined = start_request(program, bytes(request.input), request.run_id, request.tenant, request.attributes)
+            defined.start_at, defined.signal = request.start_at, request.signal
+            defined.timeout = defined.timeout if request.timeout is None else request.timeout
+            request = defined
         run = ActiveRun(row, self._machine(request.workflow))
         self._record_start(run, request)
         self._host.commits.group().summaries[id(run)] = run
