@@ -138,7 +138,15 @@ def _origin(exc: BaseException) -> Failure | None:
     failure = vars(carrier).get("failure") if isinstance(carrier, ActivityFailed) else None
     if not isinstance(failure, Failure) or (carrier is not exc and _type_name(exc) != failure.type):
         return None
-    return failure if _message(exc) == failure.message else None
+    return failure if _message(exc) == failure.message or _says_where(exc, failure) else None
+
+
+def _says_where(exc: BaseException, failure: Failure) -> bool:
+    """Whether the text of one of our errors differs only in the run or step that it was given since."""
+    if not isinstance(exc, AobError):
+        return False
+    said = failure.message if isinstance(exc, ActivityFailed) else (failure.state or {}).get("message")
+    return exc.message == said
 
 
 def _arguments(exc: BaseException) -> list[Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from aob.testing.conformance.engine_b_approvals import ApprovalTests
 from aob.testing.conformance.engine_b_calls import CallTests
 from aob.testing.conformance.engine_b_cancel import CancelTests
 from aob.testing.conformance.engine_b_checkpoint import CheckpointTests
+from aob.testing.conformance.engine_b_children import ChildTests
 from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
 from aob.testing.conformance.engine_b_fork import ForkTests
 from aob.testing.conformance.engine_b_limits import LimitTests
 from aob.testing.conformance.engine_b_pause import PauseTests
 from aob.testing.conformance.engine_b_retry import RetryTests
+from aob.testing.conformance.engine_b_sagas import SagaTests
 from aob.testing.conformance.engine_b_signals import SignalTests
 
 
@@ -25,5 +28,8 @@ class EngineConformanceB(
     ForkTests,
     RetryTests,
     LimitTests,
+    ApprovalTests,
+    SagaTests,
+    ChildTests,
 ):
     """Subclass it beside `EngineConformance`."""

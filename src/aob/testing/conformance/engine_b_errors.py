@@ -133,6 +133,37 @@ class ErrorTests(BesideSetting):
                 assert isinstance(cause.__cause__.__cause__, ValueError)
             assert await client.list(status="failed")
 
+    async def test_15_a_failed_run_keeps_one_record_of_its_error_however_far_it_went(self) -> None:
+        class Unreachable(Exception):
+            pass
+
+        @aob.activity(timeout=0.1)
+        async def fetch(how: str) -> None:
+            if how == "late":
+                await asyncio.sleep(60)
+            raise Unreachable("no way") if how == "odd" else Refused("not to you")
+
+        @aob.workflow
+        async def shop(how: str) -> None:
+            await fetch(how)
+
+        @aob.workflow
+        async def market(how: str) -> None:
+            await shop(how)
+
+        async with self.serving(market, shop) as client:
+            for how, kind in (("odd", "Unreachable"), ("ours", "Refused"), ("late", "StepTimeout")):
+                run = await client.start(market, how, run_id=how)
+                await failure(run)
+                (mine,) = await of_kind(await client.get(f"{how}~shop.1"), "run_failed")
+                assert mine.data["failure"]["type"].endswith(kind)
+                assert "(step" not in mine.data["failure"]["message"]
+                (theirs,) = await of_kind(run, "run_failed")
+                record = theirs.data["failure"]
+                assert record["type"].endswith("RunFailed")
+                assert record["cause"]["type"].endswith(kind)
+                assert record["cause"].get("cause") is None
+
     async def test_15_an_error_of_workflow_code_ends_the_run_with_it(self) -> None:
         @aob.workflow
         async def shop() -> None:

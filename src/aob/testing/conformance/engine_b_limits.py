@@ -96,7 +96,7 @@ class LimitTests(BesideSetting):
                     if how == "returns":
                         return "in spite of it"
                 except BaseException:
-                    if how != "all":
+                    if how != "all" or len(calls) > 500:
                         raise
             return "outrun"
 
@@ -106,7 +106,7 @@ class LimitTests(BesideSetting):
                 calls.clear()
                 run = await client.start(swallows, how, run_id=how.replace(" ", "-"))
                 assert exhausted(await failure(run)) == "steps"
-                assert len(calls) < (60 if how != "all" else 2_000)  # it takes a while to see that nobody listens
+                assert len(calls) < (60 if how != "all" else 600)
                 ended = len(await of_kind(run, "step_completed")) + len(await of_kind(run, "step_failed"))
                 assert 2 <= ended < 60
                 await sound(run)
