@@ -1,4 +1,4 @@
-"""What the SQLite store adds to the least that keeps the same promise: `python -m bench.append`.
+"""What the SQLite store adds to the least that keeps the same promise.
 
 The floor is one `executemany` into an event table with a unique index, in one synced transaction. Both write the same
 number of bytes for each event, to the same disk, in turns, so that the ratio means something on any machine.
@@ -6,11 +6,8 @@ number of bytes for each event, to the same disk, in turns, so that the ratio me
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import statistics
-import tempfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -19,12 +16,11 @@ from aob.process import SystemProcess
 from aob.stores.chain import chain_after
 from aob.stores.rows import Append, EventRecord, Lease, RunRow
 from aob.stores.sqlite import SqliteStore, open_store
+from bench.measure import Bench, times
 
 RUNS = 200
 DATA = b'{"ok":true,"value":"' + b"x" * 178 + b'"}'
 KIND = "step_completed"
-
-Step = Callable[[], Awaitable[int]]
 
 
 class Floor:
@@ -87,7 +83,7 @@ def a_run(run_id: str) -> RunRow:
     return RunRow(tenant="default", run_id=run_id, workflow="support", status="running", created=1, updated=1)
 
 
-async def appends(floor: Floor, ours: Ours, size: int, rounds: int) -> None:
+async def appends(bench: Bench, floor: Floor, ours: Ours, size: int, rounds: int) -> None:
     """Batches of one size, in turns."""
     least: list[float] = []
     taken: list[float] = []
@@ -100,10 +96,10 @@ async def appends(floor: Floor, ours: Ours, size: int, rounds: int) -> None:
         began = perf_counter()
         await ours.commit(records)
         taken.append(perf_counter() - began)
-    report(f"append {size} events", least, taken, size)
+    _say(bench, f"append_{size}", least, taken, size, f"an event, {size} in a commit")
 
 
-async def starts(floor: Floor, ours: Ours, size: int, rounds: int) -> None:
+async def starts(bench: Bench, floor: Floor, ours: Ours, size: int, rounds: int) -> None:
     """Starting runs with their first event, then ending them with their last; the floor writes the two events."""
     least: list[float] = []
     taken: list[float] = []
@@ -122,29 +118,24 @@ async def starts(floor: Floor, ours: Ours, size: int, rounds: int) -> None:
             run.status, run.ended = "completed", 2
         await ours.store.append(Append(partition=0, epoch=ours.lease.epoch, summaries=runs, events=[*last]))
         taken.append(perf_counter() - began)
-    report(f"start and end {size} runs", least, taken, size)
+    _say(bench, f"append_runs_{size}", least, taken, size, f"a run's row, first and last event, {size} in two commits")
 
 
-def report(what: str, least: list[float], taken: list[float], size: int) -> None:
-    floor, ours = statistics.median(least) / size * 1e6, statistics.median(taken) / size * 1e6
-    print(f"{what:26} floor {floor:7.2f} µs each   ours {ours:7.2f} µs each   ratio {ours / floor:4.2f}")
+def _say(bench: Bench, metric: str, least: list[float], taken: list[float], size: int, note: str) -> None:
+    low, high = (statistics.median(side) / size * 1e6 for side in (least, taken))
+    times(bench, metric, "µs", low, high, note)
 
 
-async def main() -> None:
-    """Measure and print."""
-    with tempfile.TemporaryDirectory() as directory:
-        store = await open_store(f"sqlite:///{directory}/aob.db", clock=SystemClock(), process=SystemProcess())
-        lease = await store.acquire(0, "bench", 3600.0)
-        assert lease is not None
-        floor, ours = Floor(Path(directory) / "floor.db"), Ours(store, lease)
-        await store.append(Append(partition=0, epoch=lease.epoch, starts=ours.runs))
-        for size, rounds in ((1, 2000), (20, 500), (200, 200), (1000, 40)):
-            await appends(floor, ours, size, rounds)
-        for size, rounds in ((1, 500), (200, 50)):
-            await starts(floor, ours, size, rounds)
-        floor.db.close()
-        await store.close()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
+async def append(bench: Bench) -> None:
+    """The store's append, without an engine."""
+    store = await open_store(f"sqlite:///{bench.directory}/aob.db", clock=SystemClock(), process=SystemProcess())
+    lease = await store.acquire(0, "bench", 3600.0)
+    assert lease is not None
+    floor, ours = Floor(bench.directory / "floor.db"), Ours(store, lease)
+    await store.append(Append(partition=0, epoch=lease.epoch, starts=ours.runs))
+    for size, rounds in ((1, 2000), (20, 500), (200, 200), (1000, 40)):
+        await appends(bench, floor, ours, size, bench.sized(rounds))
+    for size, rounds in ((1, 500), (200, 50)):
+        await starts(bench, floor, ours, size, bench.sized(rounds))
+    floor.db.close()
+    await store.close()
