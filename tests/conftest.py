@@ -6,9 +6,12 @@ test is left out, and the summary says how to include it; in CI a missing server
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,19 @@ def messages_file() -> Path:
     return Path(os.environ.get("AOB_TEST_MESSAGES", beside))
 
 
+@cache
+def other_pythons() -> list[str]:
+    """Interpreters of other versions that have what aob needs: those on the PATH, and those in AOB_TEST_PYTHONS."""
+    named = os.environ.get("AOB_TEST_PYTHONS", "").split(os.pathsep)
+    on_path = (f"python3.{minor}" for minor in range(11, 15) if minor != sys.version_info.minor)
+    return [python for python in (*named, *on_path) if python and shutil.which(python) and _has_what_aob_needs(python)]
+
+
+def _has_what_aob_needs(python: str) -> bool:
+    asked = [python, "-c", "import anyio, apsw, msgspec, pydantic"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
 NEEDS = {
     "messages": Need(
         "a CSV file of real messages (columns id and text)",
@@ -44,6 +60,11 @@ NEEDS = {
         "minutes: every write point, every seed",
         lambda: os.environ.get("AOB_TEST_EXHAUSTIVE") == "1",
         "make crash",
+    ),
+    "other-pythons": Need(
+        "another Python version with anyio, apsw, msgspec and pydantic",
+        lambda: bool(other_pythons()),
+        "make test AOB_TEST_PYTHONS=path/to/python3.13",
     ),
     "git": Need("git", lambda: shutil.which("git") is not None, "install git, then make test", fails_in_ci=True),
 }
