@@ -53,6 +53,9 @@ def _detail(kind: str, data: dict[str, Any]) -> str:
         name = failure["type"].rpartition(":")[2]
         number = f"attempt {data['attempt']}: " if kind == "attempt_failed" else ""
         return f"{number}{name}: {failure['message']}{_attempts(data) if kind == 'step_failed' else ''}"
+    if kind == "step_scheduled":
+        what = data["input"]["title"] if data["type"] == "ticket" else short(data["input"], 120)
+        return " ".join(part for part in (data["type"], data.get("target"), what) if part)
     if kind in ("emitted", "signal_received", "stream"):
         return f"{data['name']} {short(data.get('data', data.get('payload')), 120)}"
     left = {k: v for k, v in data.items() if k not in _HIDDEN and v not in (None, "", {}, [], 0)}
