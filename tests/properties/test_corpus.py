@@ -10,25 +10,14 @@ from typing import Any
 
 import pytest
 
-import aob.testing
 from aob.kernel import events as ev
-from aob.testing.replays import dumped
 from tests.conftest import REPOSITORY, other_pythons
-from tests.properties.corpus import CASES, WORKFLOWS, Case
+from tests.properties.corpus import CASES
+from tests.properties.recording import recorded
 from tests.properties.replaying import Lines, all_of, ended
 
 SEEDS = (3,)
 HASH_SEEDS = ("0", "1", "4242")
-
-
-async def recorded(case: Case, seed: int) -> Lines:
-    """The history of a case, as lines."""
-    async with aob.testing.environment(*WORKFLOWS, seed=seed) as env:
-        run = await env.start(case.workflow, *case.args, run_id=case.name)
-        await case.drive(env, run)
-        await env.advance(100_000)
-        row = await run._row()
-        return [json.loads(dumped(event, seq)) async for event, seq in env.client.history.read(row)]
 
 
 @pytest.fixture(scope="module")
