@@ -63,4 +63,4 @@ async def test_signals_arrive_once_and_in_each_senders_order(tmp_path: Path) -> 
 @pytest.mark.needs("exhaustive")
 @pytest.mark.timeout(1_200)
 async def test_ten_thousand_signals(tmp_path: Path) -> None:
-    await check(tmp_path, 1_250, deaths=10)
+    await check(tmp_path, 1_250, deaths=3)
