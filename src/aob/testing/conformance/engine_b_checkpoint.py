@@ -252,6 +252,19 @@ class CheckpointTests(BesideSetting):
                 assert "enough" in str(await failure(run, aob.RunCancelled))
                 await sound(run)
 
+    async def test_23_a_cancel_that_ends_a_pause_in_front_of_a_checkpoint_is_not_lost(self) -> None:
+        async with self.beside(collects) as (_, client, other):
+            for n, from_here in enumerate((True, False)):
+                run = await client.start(collects, run_id=f"r{n}")
+                await run.signal("go", 0)
+                await has(run, "checkpoint")
+                await run.pause()
+                await run.signal("go", 1)
+                await run.signal("go", 2)
+                await (run if from_here else await other.get(run.run_id)).cancel("enough")
+                assert "enough" in str(await failure(run, aob.RunCancelled))
+                await sound(run)
+
     async def test_23_a_pause_in_the_window_holds(self) -> None:
         @aob.workflow
         async def endless() -> None:

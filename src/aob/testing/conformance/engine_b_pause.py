@@ -141,6 +141,7 @@ class PauseTests(BesideSetting):
             await a_while(0.5)
             client = await engine.restart()
             run = await client.get("restarted")
+            await a_while(0.1)
             assert await of_kind(run, "timer_fired") == []
             await run.resume()
             assert await outcome(run) == ["0.1", "0.2", "0.3"]
@@ -289,6 +290,25 @@ class PauseTests(BesideSetting):
                 await failure(await client.get(run_id), aob.RunTerminated)
             await a_while(0.1)
             assert "got 1" not in trace.lines()
+
+    async def test_22_terminate_applies_nothing_that_a_pause_held(self) -> None:
+        seen: list[Any] = []
+
+        @aob.workflow
+        async def sees() -> None:
+            async for signal in aob.signals("go"):
+                seen.append(signal)
+
+        async with self.engine() as engine:
+            client = await engine.open(sees)
+            run = await client.start(sees, run_id="r")
+            await run.signal("go", 1)
+            await run.pause()
+            await run.signal("go", 2)
+            await run.terminate("now")
+            await failure(run, aob.RunTerminated)
+            await a_while(0.1)
+            assert seen == [1]
 
     async def test_22_terminate_is_no_end_for_what_has_ended_otherwise(self) -> None:
         async with self.beside(flows.twice) as (_, client, other):

@@ -53,6 +53,7 @@ class RetryTests(BesideSetting):
                 flows.open_gate(trace.path, "second")
                 await (run if from_here else await other.get(f"r{n}")).retry()
                 assert await outcome(await client.get(f"r{n}")) == ["first", "second", "third"]
+                assert await outcome(run) == ["first", "second", "third"]
                 assert trace.lines() == ["first", "second", "second", "third"]
                 events = await sound(run)
                 assert [e.kind for e in events] == [
