@@ -405,7 +405,7 @@ class Starts:
 
 def left_of(machine: Machine) -> dict[str, float]:
     """What a run's limits leave for a child."""
-    spent = {"steps": machine.steps, "children": machine.children, "depth": 1}
+    spent = {"steps": machine.spending.steps, "children": machine.spending.children, "depth": 1}
     return {k: max(v - spent.get(k, 0), 0) for k, v in machine.started.limits.items() if k != "wall_time"}
 
 

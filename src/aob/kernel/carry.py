@@ -24,6 +24,7 @@ class Carry(msgspec.Struct, omit_defaults=True):
     spare: int = CLEANUP_RESERVE
     deadline: int | None = None
     fork: ev.Fork | None = None
+    deepest: int = 0
 
 
 OF_THE_PASS_BEFORE: tuple[type[ev.Event], ...] = (ev.Emitted, ev.Changed, ev.UpdateCompleted, ev.Checkpoint)

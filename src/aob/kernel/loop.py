@@ -11,6 +11,7 @@ keeps them in sets, and a set ordered by address would abort a TaskGroup in anot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from asyncio import events as asyncio_events, tasks as asyncio_tasks
 from collections.abc import Callable, Coroutine
@@ -117,6 +118,19 @@ class WorkflowTask(asyncio.Task[Any]):
         return self.number
 
 
+_deaf: list[object] = []
+"""Code that catches everything and goes on. It is kept, for to drop it would be to close it once more."""
+
+
+def _close_coroutine(task: WorkflowTask) -> None:
+    task._log_destroy_pending = False  # pyright: ignore
+    coro: Any = task.get_coro()
+    with contextlib.suppress(BaseException):
+        coro.close()
+    if getattr(coro, "cr_frame", None) is not None:
+        _deaf.append(coro)
+
+
 class _Nobody:
     """The owner of a loop whose run has left."""
 
@@ -206,10 +220,19 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Tasks that have not ended, oldest first."""
         return [t for t in self._tasks if not t.done()]
 
-    def take_tasks(self) -> list[WorkflowTask]:
-        """The same, newest first; the loop forgets them."""
+    def close_tasks(self) -> None:
+        """Close the coroutines of the tasks that have not ended, newest first, and forget them.
+
+        Their cleanup may await or raise: the run leaves memory, and its history decides.
+        """
         tasks, self._tasks = self.live_tasks(), []
-        return tasks[::-1]
+        outer = asyncio_events._get_running_loop()
+        asyncio_events._set_running_loop(self)
+        try:
+            for task in reversed(tasks):
+                _close_coroutine(task)
+        finally:
+            asyncio_events._set_running_loop(outer)
 
     def detach(self) -> None:
         """The run has left: forget it, so that both are freed at once, without the garbage collector."""

@@ -15,8 +15,6 @@ Replay is the same call with `replaying` set: steps are not put on the command l
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import inspect
 import random
 from asyncio import events as asyncio_events
 from collections.abc import Callable, Coroutine, Iterable
@@ -27,21 +25,23 @@ from zlib import crc32
 import msgspec
 from msgspec import Raw
 
-from aob.errors import AobError, BadDefinition, BudgetExhausted, CheckpointBusy, NonDeterministic
+from aob.errors import AobError, BadDefinition, CheckpointBusy, NonDeterministic
 from aob.kernel import events as ev
 from aob.kernel.carry import Carry, carry_of
 from aob.kernel.codec import SignatureCodec
 from aob.kernel.compensations import Undo, undo_all
+from aob.kernel.conditions import Conditions, holds
+from aob.kernel.ends import End, exhausted, outcome, stopped
 from aob.kernel.failures import capture, restore
 from aob.kernel.generators import keep_generators
 from aob.kernel.guard import TURN
 from aob.kernel.handlers import Handlers
-from aob.kernel.limits import CLEANUP_RESERVE
 from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
 from aob.kernel.ordering import keep_order
 from aob.kernel.recorded import NOTED, Recorded
 from aob.kernel.replay import mismatch
+from aob.kernel.spending import Spending
 from aob.kernel.steps import Abandon, Step, StepCall
 from aob.kernel.timers import NO_TIMERS, URGENT, Timers
 
@@ -51,7 +51,7 @@ _UNSET: Any = object()
 CANCELLED = "asyncio.exceptions:CancelledError"
 
 Command = Step | Abandon | ev.Event
-End = ev.RunCompleted | ev.RunFailed | ev.RunCancelled | ev.RunTerminated | ev.RunTimedOut
+_DEAF_AFTER = 1_000
 
 
 class Program(Protocol):
@@ -80,11 +80,11 @@ class Machine:
 
     # fmt: off
     __slots__ = (
-        "__weakref__", "_allowed", "_conditions", "_deepest", "_dropped", "_fork", "_function", "_handlers", "_held",
-        "_last", "_random", "_recorded", "_refused", "_restart", "_spare", "_step_errors", "cancelled", "children",
-        "closing", "commands", "compensated", "compensations", "counters", "ended", "exhausted", "loop", "mailbox",
-        "main", "mismatch", "open", "overrides", "paused", "program", "read_only", "replaying", "saga_depth", "seed",
-        "seq", "started", "state", "steps", "timers",
+        "__weakref__", "_allowed", "_conditions", "_dropped", "_fork", "_function", "_handlers", "_held", "_last",
+        "_random", "_recorded", "_refused", "_restart", "cancelled", "closing", "commands", "compensated",
+        "compensations", "counters", "ended", "loop", "mailbox", "main", "mismatch", "open", "overrides", "paused",
+        "program", "read_only", "replaying", "saga_depth", "seed", "seq", "spending", "started", "state",
+        "step_errors", "timers",
     )
     # fmt: on
     loop: WorkflowLoop
@@ -106,18 +106,16 @@ class Machine:
         self.ended: ev.Event | None = None
         self.mismatch: NonDeterministic | None = None
         self.cancelled: ev.CancelRequested | None = None
-        self.exhausted: str | None = None
         self.compensated = False
         self.closing = False
         self.read_only = False
         self.saga_depth = 0
         self.paused = False
-        self.steps = self.children = 0
+        self.spending = Spending()
         self.compensations: list[Undo] | None = None
-        self._spare = CLEANUP_RESERVE
-        self._deepest = self._refused = 0
+        self._refused = 0
         self.timers = NO_TIMERS
-        self._conditions: list[tuple[Callable[[], Any], asyncio.Future[None]]] | None = None
+        self._conditions: Conditions | None = None
         self._handlers: Handlers | None = None
         self._recorded: Recorded | None = None
         self._held: list[tuple[ev.Event, int, Any]] | None = None
@@ -127,7 +125,7 @@ class Machine:
         self._allowed: int | None = None
         self._dropped: list[Step] | None = None
         self._random: random.Random | None = None
-        self._step_errors: list[tuple[BaseException, str]] | None = None
+        self.step_errors: list[tuple[BaseException, str]] | None = None
 
     # --- events in --------------------------------------------------------------------------------
 
@@ -166,7 +164,7 @@ class Machine:
                     self._not_open(event, step)
                 else:
                     if event.used is not None:
-                        self._spend(event.used)
+                        self.spending.add(event.used, self.started.limits)
                     step.set_result(step.decode(event.result) if value is _UNSET else value)
             else:
                 apply = _APPLY.get(type(event))
@@ -174,8 +172,8 @@ class Machine:
                     apply(self, event)
             if loop.ready:
                 loop.drain()
-            if self._conditions:
-                self._check_conditions()
+            if self._conditions is not None:
+                self._conditions.check(self)
         except BaseException as e:
             self.loop_failed(e)
         finally:
@@ -273,11 +271,11 @@ class Machine:
             self._not_open(event, step)
             return
         if event.used is not None:
-            self._spend(event.used)
+            self.spending.add(event.used, self.started.limits)
         error = restore(event.failure)
         if isinstance(error, AobError) and error.step is None:
             error.step = event.step
-        self._step_errors = [*(self._step_errors or [])[-31:], (error, event.step)]
+        self.step_errors = [*(self.step_errors or [])[-31:], (error, event.step)]
         if event.failure.type == CANCELLED:
             step.stop_waiting()
         else:
@@ -336,8 +334,10 @@ class Machine:
         self.counters = carry.counters
         self.seed, self._random = carry.seed, None
         self.mailbox.restore(carry.mailbox)
-        self.steps, self.children, self.exhausted = carry.steps, carry.children, carry.exhausted
-        self.cancelled, self.compensated, self._spare = carry.cancel, carry.compensated, carry.spare
+        spending = self.spending
+        spending.steps, spending.children, spending.exhausted = carry.steps, carry.children, carry.exhausted
+        spending.spare, spending.deepest = carry.spare, carry.deepest
+        self.cancelled, self.compensated = carry.cancel, carry.compensated
         self._forget_pass()
         if carry.fork is not None and carry.fork is not self._fork:
             self._take_name(carry.fork)
@@ -421,7 +421,7 @@ class Machine:
             return
         self.cancelled = event
         if self.main is None:
-            self._end_with(self._stopped(event))
+            self._end_with(stopped(self, event))
             return
         self._arm_grace(event.at)
         self.main.cancel()
@@ -443,7 +443,7 @@ class Machine:
 
     def _grace_passed(self) -> None:
         if self.ended is None and self.cancelled is not None and self.cancelling:
-            self._end_with(self._stopped(self.cancelled))
+            self._end_with(stopped(self, self.cancelled))
 
     def _main_done(self, task: asyncio.Task[Any]) -> None:
         if self.closing or self.ended is not None or task is not self.main:
@@ -459,7 +459,7 @@ class Machine:
             self.main = self.loop.new_task(self._compensate(undo, task), "compensate", Context())
             self.main.add_done_callback(self._main_done)
             return
-        self._end_with(self._outcome(task, error))
+        self._end_with(outcome(self, task, error))
 
     async def _compensate(self, undo: list[Undo], task: asyncio.Task[Any]) -> Any:
         self.compensated = True
@@ -472,45 +472,6 @@ class Machine:
             raise
         return await task
 
-    def _outcome(self, task: asyncio.Task[Any], error: BaseException | None) -> End:
-        if self.exhausted is not None:
-            exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
-            return ev.RunFailed(0, capture(exhausted), None, self.compensated, self._unread())
-        if self.cancelled is not None and (task.cancelled() or (error is None and task.cancelling() > 0)):
-            return self._stopped(self.cancelled)
-        unread = self._unread()
-        if task.cancelled():
-            error = asyncio.CancelledError("the workflow raised CancelledError though nobody had cancelled it")
-        if error is None:
-            try:
-                result, _ = self.program.codec.result.encode_checked(task.result())
-                return ev.RunCompleted(0, Raw(result), unread)
-            except Exception as e:
-                error = e
-        return ev.RunFailed(0, capture(error), self._blamed_step(error), self.compensated, unread)
-
-    def _stopped(self, request: ev.CancelRequested) -> End:
-        if request.timed_out is not None:
-            return ev.RunTimedOut(0, request.timed_out, self.compensated, self._unread())
-        return ev.RunCancelled(0, request.reason, self.compensated, self._unread())
-
-    def _unread(self) -> dict[str, int]:
-        return {name: len(items) for name, items in self.mailbox.unread().items()}
-
-    def _blamed_step(self, error: BaseException) -> str | None:
-        """The step whose failure led to this error: itself, a cause, a context, or a member of a group."""
-        todo, looked = [error], 0
-        while todo and looked < 100:
-            e = todo.pop(0)
-            looked += 1
-            for known, step in self._step_errors or ():
-                if known is e:
-                    return step
-            todo += [x for x in (e.__cause__, e.__context__) if x is not None]
-            if isinstance(e, BaseExceptionGroup):
-                todo += e.exceptions  # pyright: ignore[reportUnknownMemberType]
-        return None
-
     def _end_with(self, event: End) -> None:
         event.used = self.used()
         self.ended = event
@@ -522,18 +483,7 @@ class Machine:
         limits = self.started.limits
         if self.started.parent is None or not limits:
             return {}
-        spent = {"steps": self.steps, "children": self.children, "depth": self._deepest}
-        return {name: count for name, count in spent.items() if name in limits and count}
-
-    def _spend(self, used: dict[str, int]) -> None:
-        """A child has ended: what it used up counts here, too; and so does that it wanted more than was left."""
-        self.steps += used.get("steps", 0)
-        self.children += used.get("children", 0)
-        self._deepest = max(self._deepest, 1 + used.get("depth", 0))
-        spent = {"steps": self.steps, "children": self.children, "depth": self._deepest}
-        for name, limit in self.started.limits.items():
-            if spent.get(name, 0) > limit:
-                self.exhausted = self.exhausted or name
+        return self.spending.used(limits)
 
     def loop_failed(self, error: BaseException) -> None:
         """Something escaped from the run's loop: the run fails with it."""
@@ -559,12 +509,14 @@ class Machine:
                 self._refuse_call(call.name)
             return cast(Step, self.loop.create_future())
         name = call.name
-        self.steps += 1
-        limits = self.started.limits
-        if limits and (self.exhausted or self.steps > limits.get("steps", self.steps)) and self._over_limit("steps"):
+        spending, limits = self.spending, self.started.limits
+        spending.steps += 1
+        if limits and spending.step(limits):
+            if self.ended is None:
+                self._end_with(exhausted(self))
             return cast(Step, self.loop.create_future())
         if call.kind == "child":
-            self._count_child(limits)
+            spending.child(limits)
         k = self.counters.get(name, 0) + 1
         self.counters[name] = k
         loop = self.loop
@@ -587,14 +539,6 @@ class Machine:
         if not self.replaying:
             self.commands.append(step)
         return step
-
-    def _count_child(self, limits: dict[str, float]) -> None:
-        self.children += 1
-        self._deepest = max(self._deepest, 1)
-        if self.children > limits.get("children", self.children):
-            self.over_limit("children")
-        if limits.get("depth", 1) < 1:
-            self.over_limit("depth")
 
     def abandon(self, step: Step) -> None:
         """The workflow no longer waits for this step."""
@@ -620,25 +564,6 @@ class Machine:
         if self.compensations is None:
             self.compensations = []
         return self.compensations
-
-    def over_limit(self, limit: str) -> NoReturn:
-        """A limit is exceeded: this and every later call ends the run.
-
-        Raises:
-            BudgetExhausted: always.
-        """
-        self.exhausted = self.exhausted or limit
-        raise BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted)
-
-    def _over_limit(self, limit: str) -> bool:
-        """Whether the reserve for cleanup is used up, too: then the run has ended, and the call never returns."""
-        if self.exhausted is None:
-            self.over_limit(limit)
-        self._spare -= 1
-        if self._spare < 0 and self.ended is None:
-            exhausted = BudgetExhausted(f"the run used up its limit of {self.exhausted}", limit=self.exhausted or limit)
-            self._end_with(ev.RunFailed(0, capture(exhausted), None, self.compensated, self._unread()))
-        return self._spare < 0
 
     def _refuse_call(self, name: str) -> NoReturn:
         if self.closing:
@@ -677,43 +602,13 @@ class Machine:
     def wait_until(self, predicate: Callable[[], Any]) -> asyncio.Future[None]:
         """A future that is done once the predicate is true."""
         future = self.loop.create_future()
-        if self._holds(predicate):
+        if holds(self, predicate):
             future.set_result(None)
         else:
-            self._conditions = [*(self._conditions or ()), (predicate, future)]
+            if self._conditions is None:
+                self._conditions = Conditions()
+            self._conditions.add(predicate, future)
         return future
-
-    def _holds(self, predicate: Callable[[], Any]) -> bool:
-        self.read_only = True
-        try:
-            holds = predicate()
-        finally:
-            self.read_only = False
-        if inspect.isawaitable(holds):
-            if inspect.iscoroutine(holds):
-                holds.close()
-            raise BadDefinition("the predicate of wait_until must not await: it looks at the run's own state")
-        return bool(holds)
-
-    def _check_conditions(self) -> None:
-        again = True
-        while again and self._conditions:
-            again = False
-            for condition in list(self._conditions):
-                predicate, future = condition
-                if not future.done():
-                    self._check_condition(predicate, future)
-                if future.done() and condition in self._conditions:
-                    self._conditions.remove(condition)
-                    again = True
-            self.loop.drain()
-
-    def _check_condition(self, predicate: Callable[[], Any], future: asyncio.Future[None]) -> None:
-        try:
-            if self._holds(predicate):
-                future.set_result(None)
-        except Exception as e:
-            future.set_exception(e)
 
     # --- queries and updates ----------------------------------------------------------------------
 
@@ -826,14 +721,15 @@ class Machine:
             dict(self.counters),
             seed,
             self.mailbox.unread(),
-            self.steps,
-            self.children,
-            self.exhausted,
+            self.spending.steps,
+            self.spending.children,
+            self.spending.exhausted,
             self.cancelled if self.cancelling else None,
             self.compensated,
-            self._spare,
+            self.spending.spare,
             self.started.deadline,
             self._fork,
+            self.spending.deepest,
         )
         return ev.Checkpoint(0, self._restart, Raw(msgspec.json.encode(carry)))
 
@@ -859,15 +755,11 @@ class Machine:
         self._conditions = None
 
     def _close_tasks(self) -> None:
-        outer = _get_running_loop()
-        _set_running_loop(self.loop)
         closing, self.closing = self.closing, True
         try:
-            for task in self.loop.take_tasks():
-                _close_coroutine(task)
+            self.loop.close_tasks()
         finally:
             self.closing = closing
-            _set_running_loop(outer)
 
     def _not_open(self, event: ev.Event, step: Step | None) -> None:
         """An event about a step that is not open. Late ones change nothing; one that was never asked for is a
@@ -878,21 +770,6 @@ class Machine:
         if step is None and (asked or not self.replaying):
             return
         self.mismatch = mismatch(self, event, step)
-
-
-_DEAF_AFTER = 1_000
-_deaf: list[object] = []
-"""Code that catches everything and goes on. It is kept, for to drop it would be to close it once more."""
-
-
-def _close_coroutine(task: asyncio.Task[Any]) -> None:
-    task._log_destroy_pending = False  # pyright: ignore
-    coro: Any = task.get_coro()
-    # its cleanup may await or raise: the run leaves memory, and its history decides
-    with contextlib.suppress(BaseException):
-        coro.close()
-    if getattr(coro, "cr_frame", None) is not None:
-        _deaf.append(coro)
 
 
 _APPLY: dict[type[ev.Event], Callable[[Machine, Any], None]] = {

@@ -112,13 +112,13 @@ async def typed() -> list[str]:
     ]
 
 
-_shared = [1, 2]
+_shared: dict[str, list[int]] = {}
 
 
 @aob.activity
 async def shared() -> list[int]:
     """Returns a list that lives on in its process."""
-    return _shared
+    return _shared.setdefault(aob.info().run_id, [1, 2])
 
 
 @aob.workflow
