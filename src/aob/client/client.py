@@ -394,6 +394,11 @@ class Client:
 
     # --- for handles ------------------------------------------------------------------------------
 
+    def final(self, tenant: str, run_id: str) -> bool:
+        """Whether an end that was seen in this process still is one: a retry opens a run again."""
+        host = self.host()
+        return host is not None and (tenant, run_id) not in host.residents.reopened
+
     def active(self, tenant: str, run_id: str) -> ActiveRun | None:
         """The run in this process's memory, while it is there."""
         host = self.host()

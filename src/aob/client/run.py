@@ -72,9 +72,9 @@ class Run(Generic[R]):
     async def _end(self) -> ev.Event:
         active = self._active or self._client.active(self.tenant, self.run_id)
         while active is not None:
-            if active.terminal is not None:
+            if active.terminal is not None and self._client.final(self.tenant, self.run_id):
                 return active.terminal
-            if active.gone:
+            if active.gone or active.terminal is not None:
                 break
             await active.end()
         while True:

@@ -369,6 +369,7 @@ class Controls:
         fresh.seq, fresh.chain, fresh.last_at = await host.residents.history.tail(row)
         keep = _keep(events, end, at)
         fresh.row.checkpoint = _checkpoint_by(events, keep)
+        host.residents.reopened.add((run.tenant, run.run_id))
         host.record(fresh, ev.RunReopened(0, keep, "retry"))
         await host.commits.ack()
         await host.residents.load(fresh.row)

@@ -32,6 +32,7 @@ class Residents:
         self._loading: dict[tuple[str, str], asyncio.Future[ActiveRun]] = {}
         self._reserved: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._evict_at = 1.25 * host.settings.resident_runs
+        self.reopened: set[tuple[str, str]] = set()
         self._absent: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
 
     def all(self) -> list[ActiveRun]:
