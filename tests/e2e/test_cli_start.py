@@ -95,6 +95,22 @@ def test_a_name_that_is_not_known_here_is_left_to_the_worker(shell: Shell) -> No
     assert done.json["result"] == {"item": "pen", "count": 1, "gift": False}
 
 
+def test_waiting_for_a_worker_says_so(shell: Shell) -> None:
+    waiting = shell.popen("run", "start", "greet", "--inputs", '"Ada"', "--wait")
+    assert waiting.stderr is not None
+    assert "no worker serves this store" in waiting.stderr.readline()
+    shell.worker()
+    assert waiting.communicate()[0] == '"Hello ADA"\n'
+
+
+def test_a_worker_that_does_not_serve_the_workflow_is_suspected(shell: Shell) -> None:
+    shell.worker(module="flow.py:greet")
+    (shell.folder / "other.py").write_text("import aob\n\n@aob.workflow\nasync def other() -> int:\n    return 7\n")
+    waiting = shell.popen("run", "start", "other", "--id", "a", "--wait")
+    assert waiting.stderr is not None
+    assert any("does the running worker serve 'other'?" in line for line in waiting.stderr)
+
+
 def test_interrupting_a_wait_loses_nothing(shell: Shell) -> None:
     waiting = shell.popen("run", "start", "flow.py:hold", "--inputs", '"gate"', "--id", "a", "--wait")
     until(lambda: "held gate" in shell.effects())

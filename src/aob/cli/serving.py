@@ -25,6 +25,8 @@ async def served(client: Client, workflow: AnyWorkflow | str) -> AsyncGenerator[
     A workflow that is known by name alone cannot be served here.
     """
     if isinstance(workflow, str):
+        if not await somebody_serves(client):
+            warn("no worker serves this store: this waits for one (aob worker MODULE)")
         yield None
         return
     async with client.serve(workflow) as worker:
@@ -61,12 +63,11 @@ async def somebody_serves(client: Client) -> bool:
     return False
 
 
-async def hint_when_stuck(client: Client, run: Run[Any], workflow: str, command: str) -> None:
+async def hint_when_stuck(client: Client, run: Run[Any], workflow: str) -> None:
     """Say what may be wrong when nothing happens to a run that has just been started."""
     await asyncio.sleep(_HINT_AFTER)
-    if len(await run.history()) > 1:
+    if client.host() is not None or (await run.summary()).due is not None:
         return
-    if not await somebody_serves(client):
-        warn(f"still waiting: no worker serves this store; start one: {command}")
-    elif (await run.status()) in ("pending", "waiting"):
-        warn(f"still waiting: nothing has happened yet; does the running worker serve {workflow!r}?")
+    # a step that takes long would have recorded its start by now
+    if len(await run.history()) < 2 and await somebody_serves(client):
+        warn(f"still waiting: does the running worker serve {workflow!r}?")

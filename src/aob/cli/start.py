@@ -67,7 +67,7 @@ async def start(
             if not session.json:
                 note(f"run {run.run_id}")
             try:
-                return await unless_it_fails(worker, _to_the_end(client, session, run, workflow, target, follow))
+                return await unless_it_fails(worker, _to_the_end(client, session, run, target, follow))
             except asyncio.CancelledError:
                 note(f"run {run.run_id} is not lost: it goes on with the next worker")
                 raise
@@ -98,11 +98,9 @@ async def _started(client: Client, session: Session, run: Run[Any], reference: s
         note(f"it is pending: no worker serves this store; start one: {worker_command(session, reference)}")
 
 
-async def _to_the_end(
-    client: Client, session: Session, run: Run[Any], reference: str, target: AnyWorkflow | str, follow: bool
-) -> int:
+async def _to_the_end(client: Client, session: Session, run: Run[Any], target: AnyWorkflow | str, follow: bool) -> int:
     name = target if isinstance(target, str) else target.name
-    hint = asyncio.ensure_future(hint_when_stuck(client, run, name, worker_command(session, reference)))
+    hint = asyncio.ensure_future(hint_when_stuck(client, run, name))
     try:
         if follow:
             async for event in run.events(live=True):
