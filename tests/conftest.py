@@ -66,6 +66,11 @@ NEEDS = {
         lambda: bool(other_pythons()),
         "make test AOB_TEST_PYTHONS=path/to/python3.13",
     ),
+    "mutants": Need(
+        "minutes: every planted bug",
+        lambda: os.environ.get("AOB_TEST_MUTANTS") == "1",
+        "make mutants",
+    ),
     "git": Need("git", lambda: shutil.which("git") is not None, "install git, then make test", fails_in_ci=True),
 }
 

@@ -97,6 +97,12 @@ async def fails_with_a_child() -> None:
 
 
 @aob.workflow
+async def naps_briefly() -> int:
+    await aob.sleep(0.05)  # as long as it takes until a waiting run is written down as one
+    return await work(1)
+
+
+@aob.workflow
 async def retries() -> int:
     return await second_time_lucky(1) + await second_time_lucky(2)
 
@@ -183,6 +189,7 @@ CASES: list[tuple[aob.Workflow[..., Any], tuple[Any, ...], Drive]] = [
     (abandons, (), nothing),
     (leaves_children_behind, (), nothing),
     (fails_with_a_child, (), nothing),
+    (naps_briefly, (), nothing),
     (retries, (), nothing),
     (retries, (), cancels),
     (retries, (), pauses),

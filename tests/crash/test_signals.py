@@ -39,7 +39,7 @@ async def post(directory: Path, count: int) -> tuple[list[str], int]:
             deaths += 1
         await senders
         async with working(directory) as worker:
-            got = await run.result(timeout=60)
+            got = await run.result(timeout=20)
             await worker.finish()
     return got, deaths
 

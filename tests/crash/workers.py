@@ -36,7 +36,7 @@ class WorkerProcess:
 
     async def says(self, word: str, times: int = 1) -> None:
         """Wait until it has said a word so often."""
-        async with asyncio.timeout(60), self._news:
+        async with asyncio.timeout(20), self._news:
             await self._news.wait_for(lambda: self.told[word] >= times or self.told["ended"])
         assert self.told[word] >= times, self.told
 

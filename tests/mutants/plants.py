@@ -1,0 +1,210 @@
+"""A bug for each invariant: what to change in a copy of the source, and the test that must turn red.
+
+A plant that no longer applies makes its test fail: plant the same bug anew where the code has gone.
+"""
+
+from typing import NamedTuple
+
+CRASH = "tests/crash"
+
+
+class Plant(NamedTuple):
+    """One planted bug.
+
+    Args:
+        invariant: the one it breaks.
+        test: what must see it.
+        edits: file below src/aob, what stands there once, and what is to stand there instead.
+        cheap: seen in seconds.
+    """
+
+    invariant: str
+    test: str
+    edits: tuple[tuple[str, str, str], ...]
+    cheap: bool = False
+
+
+PLANTS: dict[str, Plant] = {
+    "a call is answered before it is durable": Plant(
+        "I1",
+        f"{CRASH}/test_acknowledged.py",
+        (
+            (
+                "engine/controls.py",
+                "        event = self.signal(run, name, payload, id)\n        await self._host.commits.ack()\n",
+                "        event = self.signal(run, name, payload, id)\n        return\n",
+            ),
+        ),
+        cheap=True,
+    ),
+    "a repeated call counts again": Plant(
+        "I2",
+        f"{CRASH}/test_signals.py",
+        (
+            (
+                "engine/controls.py",
+                "        run.seen.add(id)\n        self._host.commits.group().seen.append((run, id))\n",
+                "",
+            ),
+        ),
+    ),
+    "the epoch is compared once, not in each commit": Plant(
+        "I3",
+        f"{CRASH}/test_fencing.py",
+        (
+            (
+                "stores/sqlite/commits.py",
+                "        self.catch_up()\n        if self._epochs.get(partition) == epoch:",
+                "        self.catch_up()\n        if self._epochs.setdefault(partition, epoch) or epoch:",
+            ),
+        ),
+    ),
+    "a number is lost when a commit is put off": Plant(
+        "I4",
+        f"{CRASH}/test_messages_everywhere.py -k query",
+        (
+            (
+                "engine/commits.py",
+                "            run.seq -= 1\n            run.chain = chain",
+                "            run.chain = chain",
+            ),
+        ),
+        cheap=True,
+    ),
+    "a child's result is recorded by everybody who brings it": Plant(
+        "I5",
+        f"{CRASH}/test_kill_in_process.py",
+        (
+            (
+                "engine/starts.py",
+                '        if step.live == "delivered":\n            return\n',
+                "",
+            ),
+        ),
+    ),
+    "the idempotency key has the attempt in it": Plant(
+        "I6",
+        f"{CRASH}/test_kill_in_process.py -k retries-nothing",
+        (
+            (
+                "worker/executor.py",
+                "started.birth, step.id),",
+                "started.birth, f'{step.id}.{self.number}'),",
+            ),
+        ),
+        cheap=True,
+    ),
+    "a message is deleted before what it says is recorded": Plant(
+        "I7",
+        f"{CRASH}/test_signals.py",
+        (
+            (
+                "engine/inbox.py",
+                "        host.controls.record_signal(run, body.name, body.payload, body.id)\n        host.commits",
+                "        record = lambda: host.controls.record_signal(run, body.name, body.payload, body.id)\n"
+                "        host.clock.call_later(0.2, record)\n"
+                "        host.commits",
+            ),
+        ),
+    ),
+    "timers are compared with a clock that is ahead": Plant(
+        "I8",
+        f"{CRASH}/test_timers.py",
+        (
+            (
+                "engine/host.py",
+                "        now = max(self.clock.now_us(), run.last_at)\n        for timer",
+                "        now = max(self.clock.now_us(), run.last_at) + 5_000\n        for timer",
+            ),
+        ),
+    ),
+    "a result that comes after the end is recorded as a result": Plant(
+        "I9",
+        f"{CRASH}/test_messages_everywhere.py -k terminate",
+        (
+            (
+                "engine/commits.py",
+                "        if self._behind is not None and run.pending:\n            self._overtaken",
+                "        if False:\n            self._overtaken",
+            ),
+            (
+                "engine/commits.py",
+                "        if not run.closed or isinstance(event, ev.Late):",
+                "        if event is not None:",
+            ),
+        ),
+        cheap=True,
+    ),
+    "tasks are kept in sets by their address": Plant(
+        "I15",
+        "tests/properties/test_corpus.py -k fresh",
+        (
+            (
+                "kernel/loop.py",
+                '    """A task whose hash does not depend on its address."""\n'
+                "\n"
+                "    number: int\n"
+                "\n"
+                "    def __hash__(self) -> int:\n"
+                "        return self.number",
+                '    """A task whose hash does not depend on its address."""\n'
+                "\n"
+                "    number: int\n"
+                "\n"
+                "    def __hash__(self) -> int:\n"
+                "        return hash(repr(id(self)))",
+            ),
+        ),
+        cheap=True,
+    ),
+    "what kills its worker is tried for ever": Plant(
+        "I19",
+        "tests/integration/test_poison.py",
+        (
+            (
+                "engine/recovery.py",
+                "            if row.deaths > worst:",
+                "            if row.deaths > 1_000:",
+            ),
+        ),
+    ),
+    "an event on its way is forgotten when its run is put to sleep": Plant(
+        "I19",
+        f"{CRASH}/test_kill_in_process.py -k naps_briefly",
+        (
+            (
+                "engine/host.py",
+                "if run.ended or run.busy or run.pending or",
+                "if run.ended or run.busy or",
+            ),
+        ),
+        cheap=True,
+    ),
+    "a child's end is told to its parent after the commit, if the worker lives so long": Plant(
+        "I19",
+        f"{CRASH}/test_kill_in_process.py -k evicted",
+        (
+            (
+                "engine/starts.py",
+                '            self._host.leave(child.tenant, child.row.parent, "child_ended", ChildEnded(child.run_id))',
+                "            name = (child.tenant, child.row.parent)\n"
+                "            get = self._host.residents.get\n"
+                "            self._host.commits.group().after.append(lambda: self._host.spawn(get(*name)))",
+            ),
+        ),
+    ),
+    "an error of the store is passed over": Plant(
+        "I22",
+        f"{CRASH}/test_store_failure.py -k sync",
+        (
+            (
+                "engine/commits.py",
+                "        self._sending = False\n"
+                "        self._unnumber(group)\n"
+                "        if isinstance(error, StoreFull):",
+                "        return self._sent(group, Appended(committed=True))\n        if isinstance(error, StoreFull):",
+            ),
+        ),
+        cheap=True,
+    ),
+}
