@@ -21,7 +21,7 @@ _REFUSED = frozenset(
         "open", "socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname",
         "subprocess.Popen", "os.system", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.listdir",
         "os.scandir", "os.remove", "os.rename", "os.mkdir", "_thread.start_new_thread", "_thread.start_joinable_thread",
-        "time.sleep", "sqlite3.connect", "urllib.Request", "shutil.copyfile", "tempfile.mkstemp",
+        "time.sleep", "sqlite3.connect", "urllib.Request", "shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp",
     }
 )  # fmt: skip
 _READERS = ("importlib", "_frozen_importlib", "linecache", "traceback", "tokenize", "inspect", "zipimport", "pkgutil")
@@ -55,7 +55,8 @@ def install(watch_blocking: Callable[[Callable[[str, object], None]], None]) -> 
 
 def _audit(event: str, args: tuple[Any, ...]) -> None:
     if event in _REFUSED and type(_get_running_loop()) is WorkflowLoop:
-        refuse(event, *args[:1])
+        # a temporary file has a random name, and the error must read the same on replay
+        refuse(event, *(() if event.startswith("tempfile.") else args[:1]))
 
 
 def refuse(event: str, detail: object = None) -> None:

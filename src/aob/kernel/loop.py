@@ -341,25 +341,11 @@ def _refuse_unordered(frame: FrameType) -> None:
             )
 
 
-_LIBRARY = frozenset(
-    (
-        "aob",
-        "asyncio",
-        "anyio",
-        "concurrent",
-        "socket",
-        "ssl",
-        "subprocess",
-        "threading",
-        "importlib",
-        "pathlib",
-        "shutil",
-    )
-)
+_LIBRARY = sys.stdlib_module_names | {"aob", "anyio"}
 
 
 def caller_line(frame: FrameType | None) -> str:
-    """`file:line` of the first frame outside aob and the parts of the standard library that do I/O; for messages."""
+    """`file:line` of the first frame outside aob, anyio and the standard library; for messages."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in _LIBRARY:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
