@@ -454,7 +454,8 @@ def connect(
     Args:
         url: `sqlite:///path`, `sqlite://` (in memory). Default: `AOB_STORE`, else `sqlite:///aob.db`.
         tenant: of calls that name none. Default: `AOB_TENANT`, else `default`.
-        codec: an object with `encode(bytes) -> bytes` and `decode`, applied to all payloads.
+        codec: an object with `encode(bytes) -> bytes` and `decode`, applied to all payloads: inputs, results, signals,
+            states, data of tickets. Names, attributes, reasons and the texts of errors stay readable.
         api_key: for a remote API.
     """
     chosen = settings or load()
