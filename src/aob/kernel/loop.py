@@ -131,6 +131,17 @@ def _close_coroutine(task: WorkflowTask) -> None:
         _deaf.append(coro)
 
 
+_end = asyncio.Future[Any].cancel
+
+
+def _untie(task: WorkflowTask) -> None:
+    """A task, what it waits for and who waits for it hold each other: let go, so that all are freed at once."""
+    future: Any = task._fut_waiter  # pyright: ignore
+    if isinstance(future, asyncio.Future):
+        _end(future)  # pyright: ignore[reportUnknownArgumentType]
+    _end(task)
+
+
 class _Nobody:
     """The owner of a loop whose run has left."""
 
@@ -220,10 +231,13 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         """Tasks that have not ended, oldest first."""
         return [t for t in self._tasks if not t.done()]
 
-    def close_tasks(self) -> None:
+    def close_tasks(self, for_good: bool = False) -> None:
         """Close the coroutines of the tasks that have not ended, newest first, and forget them.
 
         Their cleanup may await or raise: the run leaves memory, and its history decides.
+
+        Args:
+            for_good: nothing runs in this loop any more.
         """
         tasks, self._tasks = self.live_tasks(), []
         outer = asyncio_events._get_running_loop()
@@ -231,6 +245,8 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         try:
             for task in reversed(tasks):
                 _close_coroutine(task)
+                if for_good:
+                    _untie(task)
         finally:
             asyncio_events._set_running_loop(outer)
 

@@ -746,7 +746,7 @@ class Machine:
         self.closing = True
         if self.seq:
             if self.loop.live_tasks():
-                self._close_tasks()
+                self._close_tasks(for_good=True)
             self.loop.detach()
             self.main = self._function = None
         self.commands.clear()
@@ -754,10 +754,10 @@ class Machine:
         self.timers.clear()
         self._conditions = None
 
-    def _close_tasks(self) -> None:
+    def _close_tasks(self, for_good: bool = False) -> None:
         closing, self.closing = self.closing, True
         try:
-            self.loop.close_tasks()
+            self.loop.close_tasks(for_good)
         finally:
             self.closing = closing
 
