@@ -22,6 +22,8 @@ _BEGIN = 1_000.0
 _FOR_EVER = 1e9
 _PATIENCE = 1.0
 _A_MOMENT = 0.05
+_RESOLUTION = 4e-7
+"""Less than half a microsecond, and more than floating point loses in decades: what is due then is due now."""
 _Ready = list[tuple[selectors.SelectorKey, int]]
 
 
@@ -32,6 +34,7 @@ class _Loop(Protocol):
     run_in_executor: Callable[..., asyncio.Future[Any]]
     _selector: selectors.BaseSelector
     _scheduled: list[_Timer]
+    _clock_resolution: float
 
 
 class _Timer(Protocol):
@@ -104,12 +107,13 @@ class VirtualTime:
         self._run_in_executor = loop.run_in_executor
         turned._selector = _Jumping(self._selector, self._select)
         turned.time = self.monotonic
+        self._resolution, turned._clock_resolution = turned._clock_resolution, _RESOLUTION
         turned.run_in_executor = self._counted
 
     def remove(self) -> None:
         """Give the loop back as it was; what it has scheduled keeps its distance from now."""
         turned = self._loop
-        turned._selector = self._selector
+        turned._selector, turned._clock_resolution = self._selector, self._resolution
         del turned.time, turned.run_in_executor
         self._shift(turned.time() - self._seconds)
 

@@ -51,6 +51,14 @@ async def sleeps(days: int) -> datetime:
 
 
 @aob.workflow
+async def decades(naps: int) -> datetime:
+    for _ in range(naps):
+        await aob.sleep(timedelta(days=1234, seconds=0.1))
+        await slow(7.7)
+    return aob.now()
+
+
+@aob.workflow
 async def works() -> tuple[float, int, int]:
     return await slow(5), await blocking(4), await flaky()
 
@@ -94,6 +102,12 @@ async def test_a_month_of_sleep_passes_at_once_and_exactly() -> None:
         run = await env.start(sleeps, 30)
         assert await run.result() == AT + MONTH
         assert env.now == AT + MONTH
+
+
+async def test_time_stays_exact_for_decades() -> None:
+    async with aob.testing.environment(at=AT) as env:
+        took = 20 * timedelta(days=1234, seconds=0.1, hours=7.7)
+        assert abs(await (await env.start(decades, 20)).result() - (AT + took)) < timedelta(milliseconds=0.1)
 
 
 async def test_activities_sleep_virtually_too_and_threads_are_waited_for() -> None:
