@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aob.cli.main import run
 from tests.e2e.cli_shell import Shell, until
 
 
@@ -221,18 +222,24 @@ def test_a_closed_pipe_is_no_error(started: Shell) -> None:
         assert (process.stderr.read(), process.wait()) == ("", 0), arguments
 
 
-def test_the_version_and_the_help_of_every_command(started: Shell) -> None:
+def test_the_version_and_the_help(started: Shell) -> None:
     assert started.good("--version").out.strip().count(".") == 2
-    for group in ("run", "approve", "logs", "db", "workflow"):
-        listed = started.good(group, "--help").out
-        assert "Everywhere" in listed
+    listed = started.good("--help").out
+    assert "Start runs, look at them, and steer them." in listed and "--store" in listed
+    assert "Start a run and print its id" in started.good("run").out
+    shown = started.good("approve", "--help").out
+    assert "list" in shown and "TICKET" in shown and "--reason" in shown and "Everywhere" in shown
+
+
+def test_the_help_of_every_command_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (
         "run start", "run batch", "run list", "run get", "run result", "run history", "run timeline", "run signal",
         "run query", "run update", "run cancel", "run terminate", "run pause", "run resume", "run retry", "run fork",
         "run delete", "worker", "approve", "approve list", "logs stream", "replay", "workflow list", "db migrate",
         "db check", "db export", "db import", "doctor", "completion",
     ):  # fmt: skip
-        shown = started.good(*command.split(), "--help").out
+        assert run([*command.split(), "--help"]) == 0
+        shown = capsys.readouterr().out
         assert "For example:" in shown and f"aob {command}" in shown, command
 
 
