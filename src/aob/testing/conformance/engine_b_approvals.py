@@ -239,7 +239,7 @@ class ApprovalTests(BesideSetting):
     async def test_approval_escalates_along_its_chain(self) -> None:
         async with self.engine() as engine:
             client = await engine.open(asks)
-            run = await client.start(asks, "escalate", 0.3, [["bob"], ["eve", "joe"]], run_id="r")
+            run = await client.start(asks, "escalate", 0.6, [["bob"], ["eve", "joe"]], run_id="r")
             seen: list[list[str]] = []
             for level in range(3):
                 ticket = await asked(client, "r", f"approval#{level + 1}")
@@ -247,11 +247,12 @@ class ApprovalTests(BesideSetting):
                 if level == 1:
                     client = await engine.restart()
                     run = await client.get("r")
-            await client.decide((await asked(client)).id, True, by="joe", reason="at last")
+            await client.decide((await asked(client, "r", "approval#3")).id, True, by="joe", reason="at last")
             assert seen == [["ann"], ["bob"], ["eve", "joe"]]
             assert await outcome(run) == [True, "joe", "at last", 1]
             to = [e.data["data"]["to"] for e in await of_kind(run, "emitted")]
             assert to == [["bob"], ["eve", "joe"]]
+            await eventually(lambda client=client: _none_open(client), "the tickets of before to be closed")
             statuses = sorted(t.status for t in await client.tickets(status=None))
             assert statuses == ["approved", "expired", "expired"]
             await sound(run)
@@ -381,3 +382,7 @@ async def closed(client: Client, run_id: str) -> Ticket:
     await eventually(there, f"the ticket of {run_id} to be closed")
     assert len(found) == 1
     return found[0]
+
+
+async def _none_open(client: Client) -> bool:
+    return not await client.tickets()
