@@ -19,7 +19,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from bench import append, disk, imports, latency, memory, recovery, throughput
+from bench import append, disk, imports, latency, memory, recovery, throughput, tried
 from bench.measure import Bench, Figure
 
 Measurement = Callable[[Bench], Awaitable[None]]
@@ -41,6 +41,7 @@ QUICK: dict[str, Measurement] = {
     "slow_disk": disk.slow_disk,
     "imports": imports.imports,
     "append": append.append,
+    "tried": tried.tried,
 }
 SLOW: dict[str, Measurement] = {"checkpoint_loop": recovery.checkpoint_loop}
 ALL = QUICK | SLOW
