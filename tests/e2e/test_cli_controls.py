@@ -56,6 +56,14 @@ def test_a_run_is_queried_updated_approved_and_signalled(shell: Shell) -> None:
     assert "[run_finished]" in shell.bad(1, "run", "signal", "a", "paid")
 
 
+def test_a_signal_needs_no_payload_whatever_option_follows(shell: Shell) -> None:
+    for run, given in (("bare", ["--json"]), ("id", ["--id", "once"]), ("minus", ["-5"]), ("store", [])):
+        shell.good(*TALK, f"s-{run}")
+        shell.good("run", "signal", f"s-{run}", "paid", *given, "--store", "sqlite:///aob.db")
+        (signal,) = [e for e in shell.json("run", "history", f"s-{run}") if e["kind"] == "signal_received"]
+        assert signal["data"]["payload"] == (-5 if run == "minus" else None)
+
+
 def test_histories_are_tables_and_json(shell: Shell) -> None:
     shell.good("run", "start", "talk", "--inputs", '"tea"', "--id", "h")
     until(lambda: "step_scheduled" in shell.events("h"))

@@ -23,7 +23,7 @@ async def _do(session: Session, run_id: str, act: Callable[[Run[Any]], Awaitable
     return 0
 
 
-async def signal(run: str, name: str, payload: Given | None = None, /, *, id: str | None = None, session: Here) -> int:
+async def signal(run: str, name: str, payload: str | None = None, /, *, id: str | None = None, session: Here) -> int:
     """Send a signal to a run.
 
     For example:

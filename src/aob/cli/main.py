@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from aob import __version__
 from aob.cli.output import Pipe
 from aob.cli.session import Misuse, Session
+from aob.cli.values import STANDARD_INPUT
 from aob.errors import AobError, BadInput, BadRunId, BadUrl
 from aob.settings import BadSetting
 
@@ -99,6 +100,8 @@ def main() -> NoReturn:
 def run(tokens: Sequence[str]) -> int:
     """Carry out a command line and return its exit code: 0 good, 1 the run or command failed, 2 usage."""
     app = build()
+    if tokens[:2] == ["run", "signal"]:  # a payload may be left out, so that a hyphen there begins an option
+        tokens = [STANDARD_INPUT if token == "-" else token for token in tokens]
     try:
         _describe(app, tokens)
         code: object = app.meta(tokens, print_error=False, exit_on_error=False, result_action="return_value")

@@ -10,6 +10,9 @@ from typing import Any
 
 from aob.cli.session import Misuse
 
+STANDARD_INPUT = "/dev/stdin"
+"""What a lone `-` stands for where a hyphen would begin an option."""
+
 
 def json_or_file(text: str, option: str) -> Any:
     """A value given as JSON, as the name of a file of JSON, or as `-` for standard input.
@@ -17,10 +20,10 @@ def json_or_file(text: str, option: str) -> Any:
     Raises:
         Misuse: it is none of these.
     """
-    if text == "-":
+    if text in ("-", STANDARD_INPUT):
         return _parse(sys.stdin.read(), f"{option}: standard input")
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _loads(text, option)
     except ValueError as e:
         found = _contents(text)
         if found is None:
@@ -36,7 +39,7 @@ def json_value(text: str, what: str) -> Any:
         Misuse: it is not JSON.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _loads(text, what)
     except ValueError as e:
         hint = f" For a text, quote it: '{json.dumps(text)}'." if _is_word(text) else ""
         raise Misuse(f"{what}: {_shown(text)} is not JSON ({_where(e)}).{hint}") from None
@@ -71,9 +74,16 @@ def _contents(name: str) -> str | None:
 
 def _parse(text: str, what: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _loads(text, what)
     except ValueError as e:
         raise Misuse(f"{what} is not JSON: {_where(e)}") from None
+
+
+def _loads(text: str, what: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise Misuse(f"{what}: the JSON is nested too deeply") from None
 
 
 def _where(error: ValueError) -> str:

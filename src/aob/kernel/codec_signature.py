@@ -145,6 +145,8 @@ class SignatureCodec:
             if not self.names and bytes(data) == b"null":
                 return (), {}
             if not self._only:
+                if bytes(data) == b"null" and not any(_required(p) for p in self._parameters):
+                    return (), {}
                 return self.decode_args(data)
             if self._parameters[0].default is not _EMPTY and bytes(data) == b"null" and not self._takes_null:
                 return (), {}

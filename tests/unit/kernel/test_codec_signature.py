@@ -229,3 +229,13 @@ def test_a_value_of_a_class_with_open_fields_is_checked_inside() -> None:
 
     with pytest.raises(BadValue, match=r"`\$\.anything\.when`"):
         SignatureCodec(work, "activity f").encode_args((Loose({"when": NOON}),), {})
+
+
+def test_an_input_that_is_left_out_is_no_arguments_where_none_is_needed() -> None:
+    def all_optional(amount: float = 1.0, mode: str = "a") -> None: ...
+
+    def one_needed(amount: float, mode: str = "a") -> None: ...
+
+    assert SignatureCodec(all_optional, "f").decode_input(b"null") == ((), {})
+    with pytest.raises(BadInput):
+        SignatureCodec(one_needed, "f").decode_input(b"null")

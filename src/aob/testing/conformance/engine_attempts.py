@@ -82,7 +82,7 @@ class AttemptTests(EngineSetting):
             ids = [f"r{n}" for n in range(20)]
             for name in ids:
                 await client.start(tries.busy, trace.path, name, 8, run_id=name)
-            for lines in (15, 60, 120):
+            for lines in (15, 90):  # a third death without progress would park a run
                 await trace.until(lines)
                 client = await engine.restart()
             for name in ids:
@@ -101,7 +101,7 @@ class AttemptTests(EngineSetting):
             ids = [f"r{n}" for n in range(20)]
             for name in ids:
                 await client.start(tries.busy, trace.path, name, 8, run_id=name)
-            for lines in (15, 60, 120):
+            for lines in (15, 90):  # a third death without progress would park a run
                 worker = await engine.process()
                 await worker.serve(tries.busy)
                 await trace.until(lines)
