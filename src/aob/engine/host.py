@@ -273,6 +273,7 @@ class Host:
             return
         now = max(self.clock.now_us(), run.last_at)
         for timer in machine.timers.take_due(now, machine.paused):
+            run.last_at = now  # should the clock be set back before the commit, this was not early all the same
             self.record(run, ev.TimerFired(0, timer.id, timer.due))
         due = machine.timers.next_due(machine.paused)
         if due is not None:
