@@ -34,7 +34,7 @@ async def alarm_clock(seed: int, timers: int) -> int:
     async def ring(seconds: float) -> None:
         due = aob.now().timestamp() + seconds
         await aob.sleep(seconds)
-        assert aob.now().timestamp() >= due - 1e-5
+        assert aob.now().timestamp() >= due - 1e-5, f"{aob.now().timestamp()} is before {due}"
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(timers):
