@@ -48,7 +48,7 @@ class Shell:
         shutil.copy(FLOW, folder / "flow.py")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AOB_")}
         self.env = kept | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p.endswith("src")), "NO_COLOR": "1"}
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[subprocess.Popen[Any]] = []
 
     def popen(self, *arguments: str, stdin: int | None = subprocess.DEVNULL, **env: str) -> "subprocess.Popen[str]":
         """A command that goes on beside the test."""
@@ -100,6 +100,10 @@ class Shell:
     def events(self, run: str) -> list[str]:
         """Kinds of a run's events."""
         return [event["kind"] for event in self.json("run", "history", run)]
+
+    def ends(self, process: "subprocess.Popen[Any]") -> None:
+        """Kill this process too at the end."""
+        self._started.append(process)
 
     def end(self) -> None:
         """Kill what still runs."""

@@ -91,6 +91,7 @@ def test_on_a_terminal_a_line_says_what_it_is_doing(shell: Shell) -> None:
     command = [*AOB, "worker", "flow.py:hold"]
     env = shell.env | {"TERM": "xterm", "COLUMNS": "200"}
     process = subprocess.Popen(command, cwd=shell.folder, env=env, stdout=theirs, stderr=theirs)
+    shell.ends(process)
     os.close(theirs)
     shown = b""
     held(shell, "a")
@@ -135,6 +136,7 @@ def test_a_store_that_fails_ends_it_with_the_reason(shell: Shell) -> None:
         [sys.executable, "-c", BROKEN_DISK], cwd=shell.folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
+    shell.ends(process)
     assert process.stdout is not None
     assert any("ready" in line for line in process.stdout), process.communicate()
     shell.good("run", "start", "greet", "--inputs", '"Ada"', "--id", "a")
