@@ -113,8 +113,8 @@ PLANTS: dict[str, Plant] = {
         (
             (
                 "engine/host.py",
-                "        now = max(self.clock.now_us(), run.last_at)\n        for timer",
-                "        now = max(self.clock.now_us(), run.last_at) + 5_000\n        for timer",
+                "machine.timers.take_due(now, machine.paused)",
+                "machine.timers.take_due(now + 5_000, machine.paused)",
             ),
         ),
     ),
