@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aob import telemetry
 from aob.engine.active import ActiveRun
 from aob.engine.history import History
-from aob.errors import AobError, RunNotFound
+from aob.errors import RunNotFound
 from aob.kernel import events as ev
 from aob.kernel.machine import Machine
 from aob.kernel.states import TERMINAL_STATES
@@ -103,13 +103,6 @@ class Residents:
         await self._host.commits.ack()
         run = self.by_id.get((row.tenant, row.run_id))
         return run or await self.load(await self._host.store.get_run(row.tenant, row.run_id) or row)
-
-    async def quietly_get(self, tenant: str, run_id: str) -> None:
-        """Load a run if it exists; its replay does the rest."""
-        try:
-            await self.get(tenant, run_id)
-        except AobError:
-            return
 
     async def load(self, row: RunRow) -> ActiveRun:
         """Bring a run into memory, once however many ask."""
