@@ -69,7 +69,8 @@ def where_asked(machine: Machine, step: Step) -> str:
     for task in machine.loop.live_tasks():
         line, awaited = _innermost(task)
         if awaited is step or getattr(task, "_fut_waiter", None) is step:
-            return line
+            # a task made of the call itself, as by gather, has no line of its own: the function waits for it
+            return line if line != "unknown" or machine.main is None else _innermost(machine.main)[0]
     return "unknown"
 
 

@@ -1,5 +1,6 @@
 """The diff of a parked run says which call of today's code does not fit, with its file and line."""
 
+import asyncio
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -101,6 +102,20 @@ def test_another_input_is_named_with_its_line() -> None:
 
 def test_the_line_is_the_innermost_of_the_authors() -> None:
     assert f"one#2  asked for at {line_of(in_a_helper, 'deep')}" in mismatch_of(in_a_helper).diff
+
+
+@named("flow")
+async def gathered() -> None:
+    await one("a")
+    await asyncio.gather(one("instead"), one("of"))
+
+
+def test_a_call_inside_gather_is_named_by_the_line_that_waits_for_it() -> None:
+    machine = Machine(gathered)
+    machine.replay(recorded(before, 2))
+    assert machine.mismatch is not None
+    assert line_of(gathered, "asyncio.gather") in machine.mismatch.diff
+    machine.close()
 
 
 def test_code_that_ends_early_asks_for_nothing() -> None:
