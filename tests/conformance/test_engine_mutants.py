@@ -13,10 +13,10 @@ import pytest
 from aob.engine import dispatch, starts
 from aob.engine.active import ActiveRun
 from aob.engine.commits import Commits
-from aob.engine.controls import Controls
 from aob.engine.dispatch import Dispatch
 from aob.engine.executor import Attempt
 from aob.engine.inbox import Inbox
+from aob.engine.signals import Signals
 from aob.errors import AobError
 from aob.kernel import events as ev, machine as kernel
 from aob.kernel.codec import ValueCodec
@@ -71,7 +71,7 @@ def the_inbox_is_read_from_the_end(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("test_04_nothing_but_late_facts_follow_the_end")
 def an_ended_run_takes_signals(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Controls, "signal", Controls.record_signal)
+    patch.setattr(Signals, "signal", Signals.record)
 
 
 @mutant("test_06_now_is_the_time_of_the_event_being_applied")

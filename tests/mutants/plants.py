@@ -30,7 +30,7 @@ PLANTS: dict[str, Plant] = {
         f"{CRASH}/test_acknowledged.py",
         (
             (
-                "engine/controls.py",
+                "engine/signals.py",
                 "        event = self.signal(run, name, payload, id)\n        await self._host.commits.ack()\n",
                 "        event = self.signal(run, name, payload, id)\n        return\n",
             ),
@@ -42,7 +42,7 @@ PLANTS: dict[str, Plant] = {
         f"{CRASH}/test_signals.py",
         (
             (
-                "engine/controls.py",
+                "engine/signals.py",
                 "        run.seen.add(id)\n        self._host.commits.group().seen.append((run, id))\n",
                 "",
             ),
@@ -100,8 +100,8 @@ PLANTS: dict[str, Plant] = {
         (
             (
                 "engine/inbox.py",
-                "        host.controls.record_signal(run, body.name, body.payload, body.id)\n        host.commits",
-                "        record = lambda: host.controls.record_signal(run, body.name, body.payload, body.id)\n"
+                "        host.controls.signals.record(run, body.name, body.payload, body.id)\n        host.commits",
+                "        record = lambda: host.controls.signals.record(run, body.name, body.payload, body.id)\n"
                 "        host.clock.call_later(0.2, record)\n"
                 "        host.commits",
             ),

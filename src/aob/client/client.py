@@ -19,13 +19,13 @@ from aob.client.run import Run, annotation_of
 from aob.client.views import Page, Ticket, summary_view, ticket_view
 from aob.clock import Clock, SystemClock, from_datetime
 from aob.engine.active import ActiveRun
-from aob.engine.controls import Decision
 from aob.engine.history import History
 from aob.engine.host import Host
 from aob.engine.ids import check_run_id
 from aob.engine.inbox import Decide, Reason
 from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.starts import StartRequest, exist_error, exists_error, row_of, same_start, start_request
+from aob.engine.tickets import Decision
 from aob.errors import BadInput, CallerError, LeaseLost, RunExists, RunNotFound
 from aob.kernel.codec import codec_for
 from aob.kernel.events import NULL
@@ -353,7 +353,9 @@ class Client:
             RunNotFound, NotFinished.
         """
         run = await self.get(run_id, tenant)
-        await self.owner.ask(run.tenant, run_id, "delete", Reason(), lambda h: h.controls.delete(run.tenant, run_id))
+        await self.owner.ask(
+            run.tenant, run_id, "delete", Reason(), lambda h: h.controls.removal.delete(run.tenant, run_id)
+        )
 
     # --- tickets ----------------------------------------------------------------------------------
 
@@ -387,7 +389,11 @@ class Client:
         known = await self.store.get_ticket(name, ticket)
         run_id = known.run_id if known is not None else ""
         got = await self.owner.ask(
-            name, run_id, "decide", Decide(ticket, decision), lambda h: h.controls.decide(name, ticket, decision)
+            name,
+            run_id,
+            "decide",
+            Decide(ticket, decision),
+            lambda h: h.controls.tickets.decide(name, ticket, decision),
         )
         row = got if isinstance(got, TicketRow) else msgspec.json.decode(bytes(got), type=TicketRow)
         return await self._ticket(row)

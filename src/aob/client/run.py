@@ -12,10 +12,11 @@ from msgspec import Raw
 
 from aob.client.views import Event, RunSummary, event_view, summary_view
 from aob.engine.active import ActiveRun
-from aob.engine.controls import ForkRequest, answer_or_raise
+from aob.engine.forks import ForkRequest
 from aob.engine.host import Host
 from aob.engine.ids import check_run_id
 from aob.engine.inbox import Call, Reason, Signal
+from aob.engine.updates import answer_or_raise
 from aob.errors import LeaseLost, RunCancelled, RunFailed, RunFinished, RunNotFound, RunTerminated, RunTimedOut
 from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
@@ -181,7 +182,7 @@ class Run(Generic[R]):
         host = self._client.host()
         if host is not None:
             with suppress(LeaseLost):  # another process owns it now, and nothing was written here
-                await host.controls.signal_run(self.tenant, self.run_id, name, data, id)
+                await host.controls.signals.signal_run(self.tenant, self.run_id, name, data, id)
                 return
         row = await self._row()
         if row.status in TERMINAL_STATES:
@@ -199,7 +200,9 @@ class Run(Generic[R]):
         """
         payload = _call(args, kwargs)
         body = Call(name, payload)
-        answer = await self._ask("query", body, lambda h: h.controls.query(self.tenant, self.run_id, name, payload))
+        answer = await self._ask(
+            "query", body, lambda h: h.controls.queries.query(self.tenant, self.run_id, name, payload)
+        )
         return msgspec.json.decode(bytes(answer))
 
     async def update(self, name: str, *args: object, id: str | None = None, **kwargs: object) -> Any:
@@ -215,7 +218,7 @@ class Run(Generic[R]):
         body = Call(name, payload, id or self._client.process.new_id(16))
 
         async def here(host: Host) -> ev.UpdateCompleted:
-            return await host.controls.update(self.tenant, self.run_id, name, payload, body.id)
+            return await host.controls.updates.update(self.tenant, self.run_id, name, payload, body.id)
 
         answer = await self._ask("update", body, here)
         if not isinstance(answer, ev.UpdateCompleted):
@@ -229,7 +232,7 @@ class Run(Generic[R]):
         host = self._client.host()
         if host is not None:
             with suppress(LeaseLost):
-                await host.controls.cancel(self.tenant, self.run_id, reason)
+                await host.controls.stops.cancel(self.tenant, self.run_id, reason)
                 return
         await self._row()
         await self._client.owner.tell(self.tenant, self.run_id, "cancel", Reason(reason))
@@ -240,15 +243,17 @@ class Run(Generic[R]):
         Raises:
             RunFinished: it has ended otherwise.
         """
-        await self._ask("terminate", Reason(reason), lambda h: h.controls.terminate(self.tenant, self.run_id, reason))
+        await self._ask(
+            "terminate", Reason(reason), lambda h: h.controls.stops.terminate(self.tenant, self.run_id, reason)
+        )
 
     async def pause(self, reason: str = "") -> None:
         """Dispatch nothing new until `resume`; attempts in flight finish."""
-        await self._ask("pause", Reason(reason), lambda h: h.controls.pause(self.tenant, self.run_id, reason))
+        await self._ask("pause", Reason(reason), lambda h: h.controls.stops.pause(self.tenant, self.run_id, reason))
 
     async def resume(self) -> None:
         """Go on after `pause`; a parked run is tried again."""
-        await self._ask("resume", Reason(), lambda h: h.controls.resume(self.tenant, self.run_id))
+        await self._ask("resume", Reason(), lambda h: h.controls.stops.resume(self.tenant, self.run_id))
 
     async def retry(self) -> None:
         """Go on from the failed step of a failed run; finished steps are kept.
@@ -256,7 +261,7 @@ class Run(Generic[R]):
         Raises:
             NotFinished, RunFinished, AlreadyCompensated.
         """
-        await self._ask("retry", Reason(), lambda h: h.controls.retry(self.tenant, self.run_id))
+        await self._ask("retry", Reason(), lambda h: h.controls.retries.retry(self.tenant, self.run_id))
         self._active = None
 
     async def fork(
@@ -286,7 +291,7 @@ class Run(Generic[R]):
         }
         other = ev.NULL if input is None else Raw(self._encode_input(input))
         request = ForkRequest(run_id=new_id.replace("~", "."), at=at, overrides=given, input=other)
-        await self._ask("fork", request, lambda h: h.controls.fork(self.tenant, self.run_id, request))
+        await self._ask("fork", request, lambda h: h.controls.forks.fork(self.tenant, self.run_id, request))
         return Run(self._client, self.tenant, request.run_id or new_id, self._workflow)
 
     def _encode_input(self, value: object) -> bytes:

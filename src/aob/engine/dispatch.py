@@ -148,8 +148,8 @@ class Dispatch:
         key = idempotency_key(run.tenant, run.run_id, run.machine.started.birth, step.id)
         try:
             other = await host.residents.get(run.tenant, target)
-            await host.controls.load_seen(other)
-            host.controls.signal(other, name, payload, key)
+            await host.controls.signals.load_seen(other)
+            host.controls.signals.signal(other, name, payload, key)
         except AobError as e:
             event: ev.Event = ev.StepFailed(0, step.id, step.check, capture(e))
         else:
@@ -201,7 +201,7 @@ class Dispatch:
         elif step.kind == "child":
             self._host.starts.cancel_child(run, step)
         elif step.kind == "ticket":
-            self._host.controls.withdraw(run, step)
+            self._host.controls.tickets.withdraw(run, step)
 
     def _record_cancelled(self, run: ActiveRun, step: Step) -> None:
         failure = capture(asyncio.CancelledError())
@@ -227,7 +227,7 @@ class Dispatch:
                 if step.kind == "child":
                     self._host.starts.cancel_child(run, step)
                 elif step.kind == "ticket":
-                    self._host.controls.withdraw(run, step)
+                    self._host.controls.tickets.withdraw(run, step)
         else:  # only the history says what it had open
             self._host.leave(run.tenant, run.run_id, "let_go", LetGo())
         self._host.starts.tell_parent(run, event)

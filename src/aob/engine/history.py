@@ -110,3 +110,8 @@ def kept(events: list[Numbered]) -> list[Numbered]:
                 out.pop()
         out.append((event, seq))
     return out
+
+
+def checkpoint_by(events: list[Numbered], seq: int) -> int:
+    """The last checkpoint that stands not behind `seq`; 0: there is none."""
+    return next((s for event, s in reversed(events) if s <= seq and isinstance(event, ev.Checkpoint)), 0)

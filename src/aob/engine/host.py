@@ -209,7 +209,7 @@ class Host:
         elif isinstance(event, PAUSING):
             self._settle_pause(run)
         elif isinstance(event, ev.UpdateCompleted):
-            self.controls.update_completed(run, event)
+            self.controls.updates.completed(run, event)
         elif event.KIND in ev.TERMINAL:
             run.terminal = event
             self.residents.retire(run)

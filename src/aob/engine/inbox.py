@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from aob.engine.controls import Decision, ForkRequest
+from aob.engine.active import ActiveRun
 from aob.engine.eager import begin, within
+from aob.engine.forks import ForkRequest
 from aob.engine.starts import ChildEnded, Reason, StartRequest, Withdraw
+from aob.engine.tickets import Decision
 from aob.errors import AobError, OperatorError, RunFinished
 from aob.kernel.events import NULL
 from aob.kernel.failures import Failure, capture
@@ -81,7 +83,7 @@ class Inbox:
             run = self._host.residents.by_id.get((message.tenant, message.run_id))
             if run is not None and run.seen is None and message.kind in ("signal", "update"):
                 with suppress(AobError):  # who needs it asks again
-                    await self._host.controls.load_seen(run)
+                    await self._host.controls.signals.load_seen(run)
 
     def take(self, messages: list[Message]) -> None:
         """Deal with messages, each run's in their order; to runs in memory at once. Those that need a run that is
@@ -106,6 +108,15 @@ class Inbox:
         while (dealing := self._dealing.get((tenant, run_id))) is not None:
             await asyncio.wait([dealing[1]])
 
+    async def reach(self, tenant: str, run_id: str) -> ActiveRun:
+        """A run, loaded, once the messages to it that were taken have had their effect.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        await self.settled(tenant, run_id)
+        return await self._host.residents.get(tenant, run_id)
+
     def _signal_now(self, message: Message) -> bool:
         host = self._host
         run = host.residents.by_id[message.tenant, message.run_id]
@@ -114,7 +125,7 @@ class Inbox:
         body = msgspec.json.decode(message.body, type=Signal)
         if run.ended or (body.id is not None and run.seen is None):
             return False
-        host.controls.record_signal(run, body.name, body.payload, body.id)
+        host.controls.signals.record(run, body.name, body.payload, body.id)
         host.commits.group().takes.append(message.id)
         return True
 
@@ -181,9 +192,9 @@ class Inbox:
         host = self._host
         body = msgspec.json.decode(message.body, type=Signal)
         run = await host.residents.get(message.tenant, message.run_id)
-        await host.controls.load_seen(run)
+        await host.controls.signals.load_seen(run)
         payload = Raw(await host.payloads.open_bytes(bytes(body.payload)))
-        host.controls.signal(run, body.name, payload, body.id)
+        host.controls.signals.signal(run, body.name, payload, body.id)
 
     async def _child_ended(self, message: Message) -> None:
         body = msgspec.json.decode(message.body, type=ChildEnded)
@@ -192,54 +203,54 @@ class Inbox:
 
     async def _cancel(self, message: Message) -> None:
         run = await self._host.residents.get(message.tenant, message.run_id)
-        self._host.controls.record_cancel(run, _reason(message))
+        self._host.controls.stops.record_cancel(run, _reason(message))
 
     async def _terminate(self, message: Message) -> None:
         run = await self._host.residents.get(message.tenant, message.run_id)
-        self._host.controls.record_terminate(run, _reason(message))
+        self._host.controls.stops.record_terminate(run, _reason(message))
 
     async def _pause(self, message: Message) -> None:
         run = await self._host.residents.get(message.tenant, message.run_id)
-        self._host.controls.record_pause(run, _reason(message))
+        self._host.controls.stops.record_pause(run, _reason(message))
 
     async def _resume(self, message: Message) -> None:
-        await self._host.controls.resume_run(await self._host.residents.get(message.tenant, message.run_id))
+        await self._host.controls.stops.resume_run(await self._host.residents.get(message.tenant, message.run_id))
 
     async def _retry(self, message: Message) -> None:
-        await self._host.controls.retry(message.tenant, message.run_id)
+        await self._host.controls.retries.retry(message.tenant, message.run_id)
 
     async def _fork(self, message: Message) -> bytes:
         request = msgspec.json.decode(message.body, type=ForkRequest)
-        return msgspec.json.encode(await self._host.controls.fork(message.tenant, message.run_id, request))
+        return msgspec.json.encode(await self._host.controls.forks.fork(message.tenant, message.run_id, request))
 
     async def _query(self, message: Message) -> bytes:
         call = msgspec.json.decode(message.body, type=Call)
-        return await self._host.controls.query(message.tenant, message.run_id, call.name, call.payload)
+        return await self._host.controls.queries.query(message.tenant, message.run_id, call.name, call.payload)
 
     async def _update(self, message: Message) -> Awaitable[bytes]:
         call = msgspec.json.decode(message.body, type=Call)
-        controls = self._host.controls
+        updates = self._host.controls.updates
         run = await self._host.residents.get(message.tenant, message.run_id)
-        step, repeated = await controls.record_update(run, call.name, call.payload, call.id)
+        step, repeated = await updates.record(run, call.name, call.payload, call.id)
 
         async def later() -> bytes:
-            return msgspec.json.encode(await controls.update_answer(run, step, repeated))
+            return msgspec.json.encode(await updates.answer(run, step, repeated))
 
         return later()
 
     async def _decide(self, message: Message) -> bytes:
         body = msgspec.json.decode(message.body, type=Decide)
-        return msgspec.json.encode(await self._host.controls.decide(message.tenant, body.ticket, body.decision))
+        return msgspec.json.encode(await self._host.controls.tickets.decide(message.tenant, body.ticket, body.decision))
 
     async def _withdraw(self, message: Message) -> None:
         body = msgspec.json.decode(message.body, type=Withdraw)
-        await self._host.controls.withdraw_ticket(message.tenant, body.ticket)
+        await self._host.controls.tickets.withdraw_ticket(message.tenant, body.ticket)
 
     async def _let_go(self, message: Message) -> None:
-        await self._host.controls.let_go(message.tenant, message.run_id)
+        await self._host.controls.tickets.let_go(message.tenant, message.run_id)
 
     async def _delete(self, message: Message) -> None:
-        await self._host.controls.delete(message.tenant, message.run_id)
+        await self._host.controls.removal.delete(message.tenant, message.run_id)
 
 
 def _reason(message: Message) -> str:

@@ -136,7 +136,7 @@ class Starts:
             raise exists_error(existing)
         if request.signal is not None:
             name, payload, signal_id = request.signal
-            await self._host.controls.signal_run(request.tenant, request.run_id, name, payload, signal_id)
+            await self._host.controls.signals.signal_run(request.tenant, request.run_id, name, payload, signal_id)
         return existing
 
     async def start_many(self, requests: list[StartRequest]) -> list[ActiveRun | RunRow]:
@@ -244,7 +244,7 @@ class Starts:
         host.commits.add(run, event)
         if request.signal is not None:
             name, payload, signal_id = request.signal
-            host.controls.record_signal(run, name, payload, signal_id)
+            host.controls.signals.record(run, name, payload, signal_id)
 
     def _machine(self, workflow: str) -> Machine | None:
         program = self._host.programs.get(workflow)
@@ -339,7 +339,7 @@ class Starts:
         since, step.due = step.due, 0
         if not since or row.status == "completed" or (row.ended or 0) > since:
             return False
-        return await self._host.controls.open_child_again(row)
+        return await self._host.controls.retries.open_child_again(row)
 
     def tell_parent(self, child: ActiveRun, event: ev.Event) -> None:
         """A child's end goes into the same commit as its parent's step, when the parent is in memory."""

@@ -1,0 +1,107 @@
+"""Forks: a new run that shares another one's history up to a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Raw
+
+from aob.engine.active import ActiveRun
+from aob.engine.history import checkpoint_by, kept
+from aob.engine.starts import exists_error
+from aob.errors import StepNotFound
+from aob.kernel import events as ev
+from aob.stores.rows import RunRow
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+
+class ForkRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a fork changes.
+
+    Args:
+        at: step id before whose end the fork leaves its origin; None with `input`, or at the first override.
+        overrides: results by step id.
+        input: another input: then nothing is shared.
+    """
+
+    run_id: str | None = None
+    at: str | None = None
+    overrides: dict[str, Raw] = {}
+    input: Raw = ev.NULL
+
+
+class Forks:
+    """Makes forks."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def fork(self, tenant: str, run_id: str, request: ForkRequest) -> str:
+        """A new run that shares this one's history up to a step; returns its id.
+
+        Raises:
+            StepNotFound: the run has not finished a step of this id.
+            RunExists: the new id is taken.
+        """
+        host = self._host
+        origin = await host.residents.get(tenant, run_id)
+        await host.commits.ack()
+        row = origin.row
+        new_id = request.run_id or f"{run_id[:180]}.fork-{host.process.new_id(8)}"
+        events = [e async for e in host.residents.history.read(row)]
+        started = events[0][0]
+        assert isinstance(started, ev.RunStarted)
+        if request.input != ev.NULL:
+            await host.starts.again(started, new_id, request.input, request.overrides)
+            return new_id
+        cut = _cut(events, request, run_id)
+        fork = ActiveRun(
+            RunRow(
+                tenant=tenant,
+                run_id=new_id,
+                workflow=row.workflow,
+                status="running",
+                created=host.clock.now_us(),
+                updated=host.clock.now_us(),
+                input_hash=row.input_hash,
+                attributes=row.attributes,
+                origin=row.key,
+                origin_seq=cut,
+                checkpoint=checkpoint_by(events, cut),
+            ),
+            None,
+            cut,
+        )
+        stored = await host.store.events(row.key, cut - 1, 1, cut)
+        fork.chain, fork.last_at = stored[0].chain, next(e for e, s in events if s == cut).at
+        own = ev.Fork(new_id, host.process.new_id(8), host.process.seed(), request.overrides, row.attributes)
+        group = host.commits.group()
+        host.commits.add(fork, ev.RunReopened(0, cut, f"fork of {run_id}", own))
+        group.starts[id(fork)] = fork
+        await host.commits.ack()
+        existing = host.starts.met(fork)
+        if existing is not None:
+            raise exists_error(existing)
+        await host.residents.load(fork.row)
+        return new_id
+
+
+def _cut(events: list[tuple[ev.Event, int]], request: ForkRequest, run_id: str) -> int:
+    """The last `seq` that a fork shares."""
+    ends = {e.step: s for e, s in kept(events) if isinstance(e, ev.StepCompleted | ev.StepFailed | ev.TimerFired)}
+    wanted = [s for s in (request.at, *request.overrides) if s is not None]
+    if request.at is not None and request.at not in ends:
+        raise StepNotFound(
+            f"run {run_id!r} has not finished a step {request.at!r}; it has: {', '.join(list(ends)[:20]) or 'none'}",
+            run_id=run_id,
+            step=request.at,
+        )
+    found = [ends[s] - 1 for s in wanted if s in ends]
+    if found:
+        return min(found)
+    last = events[-1][1]
+    terminal = [s for e, s in events if e.KIND in ev.TERMINAL]
+    return terminal[-1] - 1 if terminal else last

@@ -1,0 +1,64 @@
+"""Queries: a run's state, read without a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from aob.errors import NoWorker
+from aob.kernel.codec import codec_for
+from aob.kernel.machine import Machine, Program
+from aob.stores.rows import RunRow
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+Arguments = tuple[list[Raw], dict[str, Raw]]
+"""Of a query or an update, as they stand in its message."""
+
+
+class Queries:
+    """Answers queries."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def query(self, tenant: str, run_id: str, name: str, payload: Raw) -> bytes:
+        """The encoded answer of a query; on an ended run by replaying it.
+
+        Raises:
+            RunNotFound, QueryNotFound, NoWorker, and what the query raises.
+        """
+        run = await self._host.residents.get(tenant, run_id)
+        machine = run.machine
+        if machine is None or machine.closing:
+            machine = Machine(program_of(self._host, run.row))
+            await self._host.residents.replay(machine, run.row)
+            try:
+                return _answer(machine, name, payload)
+            finally:
+                machine.close()
+        return _answer(machine, name, payload)
+
+
+def program_of(host: Host, row: RunRow) -> Program:
+    """The code of a run.
+
+    Raises:
+        NoWorker: it is not served here.
+    """
+    program = host.programs.get(row.workflow)
+    if program is None:
+        raise NoWorker(
+            f"no worker serves workflow {row.workflow!r}, whose code is needed to answer: serve it", run_id=row.run_id
+        )
+    return program
+
+
+def _answer(machine: Machine, name: str, payload: Raw) -> bytes:
+    if machine.mismatch is not None:
+        raise machine.mismatch
+    args, kwargs = msgspec.json.decode(payload, type=Arguments)
+    return codec_for(Any, f"query {name}").encode_checked(machine.query(name, args, kwargs))[0]

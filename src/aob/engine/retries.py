@@ -1,0 +1,96 @@
+"""Retry: an ended run is opened again from the step failure that led to its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from aob.engine.active import ActiveRun
+from aob.engine.history import checkpoint_by, kept
+from aob.engine.stops import Stops
+from aob.engine.turns import Turns
+from aob.errors import AlreadyCompensated, NotFinished, RunFinished
+from aob.kernel import events as ev
+from aob.stores.rows import RunRow
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+_RETRIED = ("failed", "timed_out")
+
+
+class Retries:
+    """Opens ended runs again."""
+
+    def __init__(self, host: Host, stops: Stops, turns: Turns) -> None:
+        self._host = host
+        self._stops = stops
+        self._turns = turns
+
+    async def retry(self, tenant: str, run_id: str) -> None:
+        """Open a failed or timed-out run again; a parked one is tried again.
+
+        Raises:
+            NotFinished, RunFinished, AlreadyCompensated.
+        """
+        run = await self._host.residents.get(tenant, run_id)
+        status = run.row.status
+        if status == "parked":
+            await self._stops.unpark(run)
+            return
+        if status not in _RETRIED:
+            error = RunFinished if run.ended else NotFinished
+            raise error(f"run {run_id!r} is {status}; only a failed or timed-out run can be retried", run_id=run_id)
+        with self._turns.take(run):
+            await self._reopen(run)
+
+    async def open_child_again(self, row: RunRow) -> bool:
+        """Retry a child because its parent is retried; whether that could be done."""
+        run = await self._host.residents.get(row.tenant, row.run_id)
+        if not run.ended:
+            return True
+        if row.status not in (*_RETRIED, "cancelled"):
+            return False
+        try:
+            with self._turns.take(run):
+                await self._reopen(run)
+        except AlreadyCompensated:
+            return False
+        return True
+
+    async def _reopen(self, run: ActiveRun) -> None:
+        host, row = self._host, run.row
+        await host.commits.ack()
+        events = kept([e async for e in host.residents.history.read(row)])
+        end, at = next((e, s) for e, s in reversed(events) if e.KIND in ev.TERMINAL)
+        if getattr(end, "compensated", False):
+            raise AlreadyCompensated(
+                f"run {run.run_id!r} undid its steps when it failed, so it cannot be retried: fork it instead",
+                run_id=run.run_id,
+            )
+        host.residents.drop(run)
+        fresh = ActiveRun(msgspec.structs.replace(row), None)
+        fresh.seq, fresh.chain, fresh.last_at = await host.residents.history.tail(row)
+        keep = _keep(events, end, at)
+        fresh.row.checkpoint = checkpoint_by(events, keep)
+        host.residents.reopened.add((run.tenant, run.run_id))
+        host.record(fresh, ev.RunReopened(0, keep, "retry"))
+        await host.commits.ack()
+        await host.residents.load(fresh.row)
+
+
+def _keep(events: list[tuple[ev.Event, int]], end: ev.Event, at: int) -> int:
+    """Up to which `seq` a retry keeps the history."""
+    step = end.step if isinstance(end, ev.RunFailed) else None
+    if step is not None:
+        for event, seq in events:
+            if isinstance(event, ev.StepFailed) and event.step == step:
+                return seq - 1
+    if isinstance(end, ev.RunCancelled):
+        return next((seq for event, seq in reversed(events) if isinstance(event, ev.CancelRequested)), at) - 1
+    if isinstance(end, ev.RunTimedOut):
+        for event, seq in events:
+            if isinstance(event, ev.TimerFired) and event.step.startswith("deadline#"):
+                return seq - 1
+    return at - 1

@@ -1,0 +1,100 @@
+"""Updates: validated, recorded, carried out by the run's code, answered; and a repeated one gets the same answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from aob.engine.active import ActiveRun
+from aob.engine.queries import Arguments, program_of
+from aob.engine.signals import Signals
+from aob.errors import NoWorker, RunFinished
+from aob.kernel import events as ev
+from aob.kernel.failures import restore
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+
+class Updates:
+    """Brings updates to runs, and their answers back."""
+
+    def __init__(self, host: Host, signals: Signals) -> None:
+        self._host = host
+        self._signals = signals
+        self._waiting: dict[tuple[str, str, str], list[asyncio.Future[ev.UpdateCompleted]]] = {}
+
+    async def update(self, tenant: str, run_id: str, name: str, payload: Raw, id: str | None) -> ev.UpdateCompleted:
+        """Validate an update, record it, and wait for its answer.
+
+        Raises:
+            RunFinished, QueryNotFound, NoWorker, and what the validator raises.
+        """
+        run = await self._host.inbox.reach(tenant, run_id)
+        step, repeated = await self.record(run, name, payload, id)
+        return await self.answer(run, step, repeated)
+
+    async def record(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> tuple[str, bool]:
+        """Validate an update and put it into the next commit; its step, and whether it was there before."""
+        host = self._host
+        await self._signals.load_seen(run)
+        step = f"update/{name}#{id or host.process.new_id(12)}"
+        if id is not None and run.seen is not None and step in run.seen:
+            return step, True
+        if run.ended:
+            raise RunFinished(
+                f"run {run.run_id!r} has ended ({run.row.status}), so it takes no updates", run_id=run.run_id
+            )
+        machine = run.machine
+        if machine is None or machine.mismatch is not None:
+            program_of(host, run.row)
+            raise NoWorker(f"run {run.run_id!r} is parked, so it takes no updates", run_id=run.run_id)
+        while machine.seq == 0 and not run.ended:
+            await run.next_commit()
+        bound = machine.check_update(name, *msgspec.json.decode(payload, type=Arguments))
+        self._signals.counts(run, step if id is not None else None)
+        host.record(run, ev.SignalReceived(0, name, bound, id, update=step))
+        return step, False
+
+    async def answer(self, run: ActiveRun, step: str, repeated: bool) -> ev.UpdateCompleted:
+        """Wait for an update's answer.
+
+        Raises:
+            RunFinished: the run ended without one.
+        """
+        return await (self._earlier_answer(run, step) if repeated else self._next_answer(run, step))
+
+    async def _earlier_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted:
+        async for event, _ in self._host.residents.history.read(run.row):
+            if isinstance(event, ev.UpdateCompleted) and event.step == step:
+                return event
+        return await self._next_answer(run, step)
+
+    async def _next_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted:
+        future: asyncio.Future[ev.UpdateCompleted] = asyncio.get_running_loop().create_future()
+        name = (run.tenant, run.run_id, step)
+        self._waiting.setdefault(name, []).append(future)
+        while not future.done():
+            await asyncio.wait([future, run.next_commit()], return_when=asyncio.FIRST_COMPLETED)
+            if run.terminal is not None and not future.done():
+                self._waiting.pop(name, None)
+                raise RunFinished(f"run {run.run_id!r} ended before it answered the update", run_id=run.run_id)
+            if self._host.failed is not None:
+                raise self._host.failed
+        return future.result()
+
+    def completed(self, run: ActiveRun, event: ev.UpdateCompleted) -> None:
+        """An answer is durable."""
+        for future in self._waiting.pop((run.tenant, run.run_id, event.step), []):
+            if not future.done():
+                future.set_result(event)
+
+
+def answer_or_raise(answer: ev.UpdateCompleted) -> Any:
+    """An update's answer as a value, or the error it raised."""
+    if answer.failure is not None:
+        raise restore(answer.failure)
+    return msgspec.json.decode(answer.result)
