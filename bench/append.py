@@ -72,7 +72,7 @@ class Ours:
         return rows
 
     async def commit(self, rows: list[EventRecord]) -> None:
-        await self.store.append(Append(partition=0, epoch=self.lease.epoch, events=rows))
+        await self.store.append(Append(epochs={0: self.lease.epoch}, events=rows))
 
     def new_runs(self, size: int) -> list[RunRow]:
         self.started += size
@@ -113,10 +113,10 @@ async def starts(bench: Bench, floor: Floor, ours: Ours, size: int, rounds: int)
         first = [(run, 1, "run_started", 1, 0, DATA) for run in runs]
         last = [(run, 2, "run_completed", 1, 0, DATA) for run in runs]
         began = perf_counter()
-        await ours.store.append(Append(partition=0, epoch=ours.lease.epoch, starts=runs, events=[*first]))
+        await ours.store.append(Append(epochs={0: ours.lease.epoch}, starts=runs, events=[*first]))
         for run in runs:
             run.status, run.ended = "completed", 2
-        await ours.store.append(Append(partition=0, epoch=ours.lease.epoch, summaries=runs, events=[*last]))
+        await ours.store.append(Append(epochs={0: ours.lease.epoch}, summaries=runs, events=[*last]))
         taken.append(perf_counter() - began)
     _say(bench, f"append_runs_{size}", least, taken, size, f"a run's row, first and last event, {size} in two commits")
 
@@ -132,7 +132,7 @@ async def append(bench: Bench) -> None:
     lease = await store.acquire(0, "bench", 3600.0)
     assert lease is not None
     floor, ours = Floor(bench.directory / "floor.db"), Ours(store, lease)
-    await store.append(Append(partition=0, epoch=lease.epoch, starts=ours.runs))
+    await store.append(Append(epochs={0: lease.epoch}, starts=ours.runs))
     for size, rounds in ((1, 2000), (20, 500), (200, 200), (1000, 40)):
         await appends(bench, floor, ours, size, bench.sized(rounds))
     for size, rounds in ((1, 500), (200, 50)):

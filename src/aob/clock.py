@@ -63,6 +63,27 @@ class SystemClock:
         return self.call_later(min(max((at_us - self.now_us()) / 1e6, 0), _LOOK_AGAIN), fn)
 
 
+class SkewedClock:
+    """Another machine's wall clock, as far as its distance from this host's is known.
+
+    Args:
+        skew_us: what must be added to this host's time, in microseconds.
+    """
+
+    def __init__(self, clock: Clock, skew_us: Callable[[], int]) -> None:
+        self._clock = clock
+        self._skew_us = skew_us
+        self.monotonic = clock.monotonic
+        self.sleep = clock.sleep
+        self.call_later = clock.call_later
+
+    def now_us(self) -> int:
+        return self._clock.now_us() + self._skew_us()
+
+    def call_at(self, at_us: int, fn: Callable[[], object]) -> Handle:
+        return self._clock.call_at(at_us - self._skew_us(), fn)
+
+
 def to_datetime(us: int) -> datetime:
     """Microseconds since 1970 as an aware UTC datetime (exact: no floating point)."""
     return _EPOCH + timedelta(microseconds=us)

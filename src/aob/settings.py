@@ -25,6 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: str = "sqlite:///aob.db"
     tenant: str = "default"
     lease_ttl: float = 5.0
+    build: str = ""
     blocked_after: float = 10.0
     blob_over: int = 64 * 1024
     threads: int = 32
@@ -44,6 +45,7 @@ HELP: dict[str, str] = {
     "store": "where runs live: sqlite:///path, sqlite:// (in memory)",
     "tenant": "the tenant of calls that name none",
     "lease_ttl": "how long a worker's lease on a partition lasts without renewal",
+    "build": "the build of the code that a worker serves, such as a commit's short hash",
     "blocked_after": "a workflow turn that runs longer than this is reported with its stack; 0: never",
     "blob_over": "values larger than this go to the blob store",
     "threads": "threads for activities that are a plain def",

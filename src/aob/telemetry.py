@@ -9,8 +9,9 @@ from typing import Any
 
 EVENTS: dict[str, str] = {
     "lease_taken": "this process owns a partition now: partition, epoch",
+    "lease_released": "this process has handed a partition over: partition, epoch",
     "lease_lost": "another process owns the partition: partition, epoch",
-    "standing_by": "another process owns the partition; this one waits: partition",
+    "standing_by": "other processes own all partitions; this one waits",
     "run_parked": "a run was parked: run_id, code, reason",
     "turn_blocked": "a workflow turn runs too long: run_id, seconds, stack",
     "store_full": "the disk is full; nothing is acknowledged until there is space",

@@ -55,7 +55,9 @@ def a_sweep_asks_nobody(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("test_after_release_nothing_more_is_written")
 def a_released_epoch_still_counts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Leases, "_release", lambda self, lease, clean: self._commits.forget(lease.partition))
+    patch.setattr(
+        Leases, "_release", lambda self, leases, clean: [self._commits.forget(lease.partition) for lease in leases]
+    )
 
 
 @mutant("test_the_lock_of_a_replaced_owner_does_not_free_the_partition")
@@ -86,7 +88,7 @@ def a_new_epoch_starts_where_the_old_one_stopped_reading(patch: pytest.MonkeyPat
 
     def unread(self: Commits, batch: Append) -> list[Message]:
         for partition, (_, mark) in self._read_to.items():
-            self._read_to[partition] = (batch.epoch, mark)
+            self._read_to[partition] = (batch.epochs.get(partition, 0), mark)
         return original(self, batch)
 
     patch.setattr(Commits, "_unread", unread)

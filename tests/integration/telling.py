@@ -35,7 +35,7 @@ class Owner:
         found = sorted(await store.list_runs(RunFilter()), key=lambda run: run.key)
         if not found:
             found = [a_run(f"r{n}") for n in range(runs)]
-            appended = await store.append(Append(partition=0, epoch=lease.epoch, starts=found))
+            appended = await store.append(Append(epochs={0: lease.epoch}, starts=found))
             assert appended.committed
         lasts = [await store.last_event(run.key) for run in found]
         pairs = zip(found, lasts, strict=True)
@@ -47,7 +47,7 @@ class Owner:
         number = self.stories[0].seq + 1
         events = [e for story in self.stories for e in story.tell(b"%d" % number + b" " * size)]
         try:
-            appended = await self.store.append(Append(partition=0, epoch=self.lease.epoch, events=events))
+            appended = await self.store.append(Append(epochs={0: self.lease.epoch}, events=events))
             assert appended.committed
         except BaseException:
             for story, (seq, chain) in zip(self.stories, before, strict=True):

@@ -41,7 +41,7 @@ async def test_a_full_disk_refuses_the_commit_whole_and_work_goes_on_when_there_
     await owner.tell()
     healthy, disk.on_write = disk.on_write, fails(apsw.FullError("disk full"), after)
     start = a_run("new", tenant="u")
-    batch = Append(partition=0, epoch=owner.lease.epoch, starts=[start], blobs=[(start, "sha256:1", b"x" * 60_000)])
+    batch = Append(epochs={0: owner.lease.epoch}, starts=[start], blobs=[(start, "sha256:1", b"x" * 60_000)])
     with pytest.raises(StoreFull, match="free some space"):
         await store.append(batch)
     assert start.key == 0
@@ -72,7 +72,7 @@ async def test_a_failed_sync_ends_all_writing_and_is_never_repeated(tmp_path: Pa
         await owner.tell()
     assert len(syncs) == 1
     disk.on_sync = syncs.append
-    for call in (owner.tell(), store.send(a_message()), store.renew(owner.lease, 9), store.release(owner.lease)):
+    for call in (owner.tell(), store.send(a_message()), store.renew([owner.lease], 9), store.release([owner.lease])):
         with pytest.raises(StoreFailed):
             await call
     assert [len(history) for history in await histories(store)] == [1, 1, 1]
@@ -215,7 +215,7 @@ async def test_a_cancelled_commit_is_finished_before_the_next_begins(tmp_path: P
 
     disk.on_sync = stop_here
     run = a_run("late")
-    telling = asyncio.create_task(store.append(Append(partition=0, epoch=owner.lease.epoch, starts=[run])))
+    telling = asyncio.create_task(store.append(Append(epochs={0: owner.lease.epoch}, starts=[run])))
     await syncing.wait()
     telling.cancel()
     sending = asyncio.create_task(store.send(a_message()))

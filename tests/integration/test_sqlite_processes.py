@@ -131,7 +131,7 @@ async def test_a_stopped_owner_is_replaced_and_refused_when_it_wakes_up(start: S
     assert await owner.tell() >= acked + 6
     epochs = {event.epoch for history in await histories(store) for event in history}
     assert len(epochs) == 2
-    await store.renew(lease, 3600.0)
+    await store.renew([lease], 3600.0)
     assert not FileLock(str(tmp_path / "aob.db-owner")).take(), "the new owner did not take the lock file over"
     await store.close()
 
@@ -168,7 +168,7 @@ async def test_an_epoch_compared_before_the_transaction_is_seen(
     original = Commits.append
 
     async def append(self: Commits, batch: Append) -> object:
-        assert self._epochs.get(batch.partition, batch.epoch) == batch.epoch
+        assert all(self._epochs.get(partition, epoch) == epoch for partition, epoch in batch.epochs.items())
         monkeypatch.setattr(Commits, "guard", lambda self, partition, epoch: self.catch_up())
         return await original(self, batch)
 
@@ -218,10 +218,10 @@ async def test_a_message_from_another_process_wakes_the_owner_without_polling(st
     bodies: list[bytes] = []
     for _ in range(20):
         asked(child)
-        appended = await store.append(Append(partition=0, epoch=lease.epoch))
+        appended = await store.append(Append(epochs={0: lease.epoch}))
         while not appended.inbox:
             await store.wait_changed(3600.0)
-            appended = await store.append(Append(partition=0, epoch=lease.epoch))
+            appended = await store.append(Append(epochs={0: lease.epoch}))
         bodies += [message.body for message in appended.inbox]
         heard(child)
     assert bodies == [b"%d" % n for n in range(20)]
@@ -273,7 +273,7 @@ async def test_many_processes_make_one_file_at_the_same_time(start: Start, tmp_p
     children = [start("look", tmp_path / "aob.db") for _ in range(4)]
     assert [heard(child) for child in children] == ["[]"] * 4
     store = await opened(tmp_path / "aob.db")
-    await committed(store, Append(partition=0, epoch=(await taken(store)).epoch, starts=[a_run("x")]))
+    await committed(store, Append(epochs={0: (await taken(store)).epoch}, starts=[a_run("x")]))
     await store.close()
     assert heard(start("look", tmp_path / "aob.db")) == '["x"]'
 

@@ -143,7 +143,7 @@ class StoreMachine(RuleBasedStateMachine):
     def hand_over(self, data: st.DataObject, process: int) -> None:
         before, partition = self.a_lease(data)
         lease = self.leases[before, partition]
-        self.both(lambda side: side.stores[before].release(lease))
+        self.both(lambda side: side.stores[before].release([lease]))
         self.take(process, partition)
         self.hear(process, partition)
 
@@ -154,7 +154,7 @@ class StoreMachine(RuleBasedStateMachine):
     def hear(self, process: int, partition: int) -> None:
         """Append nothing, to see the inbox."""
         if lease := self.leases.get((process, partition)):
-            batch = Append(partition=partition, epoch=lease.epoch)
+            batch = Append(epochs={partition: lease.epoch})
             found = self.both(lambda side: side.stores[process].append(batch))
             if not isinstance(found[0], str):
                 one, two = ([seen_message(m) for m in appended.inbox] for appended in found)
@@ -165,12 +165,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(process=PROCESSES, partition=PARTITIONS)
     def renew(self, process: int, partition: int) -> None:
         if lease := self.leases.get((process, partition)):
-            self.both(lambda side: side.stores[process].renew(lease, TTL))
+            self.both(lambda side: side.stores[process].renew([lease], TTL))
 
     @rule(process=PROCESSES, partition=PARTITIONS)
     def release(self, process: int, partition: int) -> None:
         if lease := self.leases.get((process, partition)):
-            self.both(lambda side: side.stores[process].release(lease))
+            self.both(lambda side: side.stores[process].release([lease]))
 
     @rule(seconds=st.sampled_from([1.0, TTL - 1, TTL + 1]))
     def time_passes(self, seconds: float) -> None:
@@ -204,7 +204,7 @@ class StoreMachine(RuleBasedStateMachine):
         body, status = self.fresh(), data.draw(st.sampled_from(["completed", "failed", "waiting"]))
         found: list[object] = []
         for number, side in enumerate(self.sides):
-            batch = Append(partition=partition, epoch=lease.epoch, all_or_nothing=all_or_nothing)
+            batch = Append(epochs={partition: lease.epoch}, all_or_nothing=all_or_nothing)
             for tenant, name in starts:
                 attributes = {"name": name}
                 batch.starts.append(RunRow(tenant=tenant, run_id=name, workflow="w", status="running", created=now,
@@ -266,7 +266,7 @@ class StoreMachine(RuleBasedStateMachine):
                          partition=partition, origin=old.key, origin_seq=len(events))  # fmt: skip
             chain = chain_after(events[-1].chain, "k", text)
             lease = self.leases[process, partition]
-            batch = Append(partition=partition, epoch=lease.epoch, starts=[run],
+            batch = Append(epochs={partition: lease.epoch}, starts=[run],
                            events=[(run, len(events) + 1, "k", 1, chain, text)])  # fmt: skip
             try:
                 appended = self.run(side.stores[process].append(batch))
@@ -333,12 +333,14 @@ class StoreMachine(RuleBasedStateMachine):
             runs = self.run(a.list_runs(RunFilter()))
             assert runs == self.run(b.list_runs(RunFilter()))
             histories = [self.run(a.events(run.key, 0, 100)) for run in runs]
-            open_runs = [self.run(a.open_runs(p, 0, 100)) for p in (0, 1)]
+            open_runs = [self.run(a.open_runs(some, 0, 100)) for some in ([0], [1], [0, 1])]
+            dues = [self.run(b.dues(some, 0, 100)) for some in ([0], [1, 0])]
             shown.append((
                 [side.seen_run(run) for run in runs],
                 [[side.seen_event(event) for event in history] for history in histories],
                 [sorted(self.run(b.seen(run.key))) for run in runs],
                 [[run.run_id for run in some] for some in open_runs],
+                [[(side.names[key], due) for key, due in some] for some in dues],
             ))  # fmt: skip
         assert shown[0] == shown[1]
 

@@ -28,7 +28,6 @@ from aob.engine.transfer import (
 from aob.kernel.states import TERMINAL_STATES
 from aob.stores.facts import Inspectable
 from aob.stores.protocol import Store
-from aob.stores.rows import Lease
 
 
 async def migrate(*, session: Here) -> int:
@@ -107,15 +106,15 @@ async def export(
     async with session.existing() as client:
         store = client.store
         names = [(r.tenant, r.run_id) for r in [await client.get(name) for name in run]]
-        async with _still(client) as lease:
+        async with _still(client) as epochs:
             names = names or await run_names(store, None if all_tenants else client.tenant)
             with _whole_file(to) as out:
-                runs, unfinished = await _write(store, names, lease is not None, out)
+                runs, unfinished = await _write(store, names, epochs is not None, out)
     if session.json and to is not None:
         print_json({"runs": runs, "open": unfinished, "file": str(to)})
     else:
         note(f"exported {count(runs, 'run')}" + (f", {unfinished:,} of them in flight" if unfinished else ""))
-    if unfinished and lease is None:
+    if unfinished and epochs is None:
         warn("a worker serves this store: the runs in flight go on here; if they are imported elsewhere they run twice")
     return 0
 
@@ -135,7 +134,7 @@ async def _write(store: Store, names: list[tuple[str, str]], still: bool, out: I
     return runs, unfinished
 
 
-def _still(client: Client) -> AbstractAsyncContextManager[Lease | None]:
+def _still(client: Client) -> AbstractAsyncContextManager[dict[int, int] | None]:
     return standing_still(client.store, client.clock, client.process.name, client.settings.lease_ttl)
 
 
@@ -173,12 +172,12 @@ async def import_(file: Path, /, *, skip_existing: bool = False, session: Here) 
     """
     names, unfinished = _checked(file)
     added = 0
-    async with session.connect() as client, _still(client) as lease:
-        if lease is None:
+    async with session.connect() as client, _still(client) as epochs:
+        if epochs is None:
             raise StoreServed("a worker serves this store: stop it first, and start it again afterwards")
         if not skip_existing:
             await refuse_existing(client.store, names)
-        added = await _read_in(client.store, lease, file, len(names), skip_existing)
+        added = await _read_in(client.store, epochs, file, len(names), skip_existing)
     if session.json:
         print_json({"runs": len(names), "imported": added, "open": unfinished})
         return 0
@@ -202,11 +201,11 @@ def _checked(file: Path) -> tuple[list[tuple[str, str]], int]:
     return list(names), unfinished
 
 
-async def _read_in(store: Store, lease: Lease, file: Path, total: int, skip_existing: bool) -> int:
+async def _read_in(store: Store, epochs: dict[int, int], file: Path, total: int, skip_existing: bool) -> int:
     added = 0
     with progress() as bar:
         task = bar.add_task("imported", total=total)
-        async for number in import_runs(store, lease, _parcels(file), skip_existing):
+        async for number in import_runs(store, epochs, _parcels(file), skip_existing):
             added += number
             bar.update(task, completed=added)
     return added

@@ -19,7 +19,8 @@ from aob.client.client import Client
 from aob.client.run import Run
 from aob.engine.rehearse import Verdict, rehearse
 from aob.errors import StepNotFound
-from aob.stores.rows import RunRow
+from aob.kernel.states import OPEN_STATES
+from aob.stores.rows import RunFilter, RunRow
 from aob.worker.worker import collect
 
 _PAGE = 500
@@ -183,11 +184,11 @@ async def _all_open(session: Session, programs: dict[str, AnyWorkflow]) -> int:
 
 async def open_rows(client: Client) -> AsyncGenerator[RunRow]:
     """Every open run of the store, of all tenants."""
-    after = 0
-    while rows := await client.store.open_runs(0, after, _PAGE):
+    before: int | None = None
+    while rows := await client.store.list_runs(RunFilter(status=OPEN_STATES, before=before, limit=_PAGE)):
         for row in rows:
             yield row
-        after = rows[-1].key
+        before = rows[-1].key
 
 
 def _tell(verdict: Verdict) -> None:

@@ -59,7 +59,7 @@ async def somebody_serves(client: Client) -> bool:
     lease = await client.store.acquire(0, client.process.name, client.settings.lease_ttl)
     if lease is None:
         return True
-    await client.store.release(lease, clean=lease.clean)
+    await client.store.release([lease], clean=lease.clean)
     return False
 
 

@@ -32,7 +32,7 @@ from aob.kernel.events import NULL
 from aob.process import Process, SystemProcess
 from aob.settings import Settings, load
 from aob.stores.protocol import Store
-from aob.stores.rows import Message, RunFilter, RunRow, TicketRow
+from aob.stores.rows import Message, RunFilter, RunRow, TicketRow, partition_of
 from aob.worker.worker import Worker
 from aob.workflow.definitions import Activity, Workflow
 
@@ -137,7 +137,7 @@ class Client:
         return worker
 
     def host(self) -> Host | None:
-        """The host of this process, while it owns the partition."""
+        """The host of this process, while it owns partitions."""
         for worker in self._workers:
             if worker.host is not None:
                 return worker.host
@@ -203,7 +203,7 @@ class Client:
         return Run(self, request.tenant, request.run_id, definition)
 
     async def _start_elsewhere(self, request: StartRequest) -> None:
-        message, row = self._start_message(request, row_of(request, self.clock.now_us(), "pending"))
+        message, row = self._start_message(request, self._row(request))
         existing = await self.store.send(message, row)
         if existing is None:
             return
@@ -262,8 +262,7 @@ class Client:
         return [None] * len(requests)
 
     async def _start_some_elsewhere(self, requests: list[StartRequest]) -> None:
-        now = self.clock.now_us()
-        sends = [self._start_message(r, row_of(r, now, "pending")) for r in requests]
+        sends = [self._start_message(r, self._row(r)) for r in requests]
         while sends:
             conflicts = await self.store.send_many(sends)
             others = [existing for row, existing in conflicts if not same_start(existing, row)]
@@ -271,6 +270,10 @@ class Client:
                 raise exist_error(others)
             met = {id(row) for row, _ in conflicts}
             sends = [(message, row) for message, row in sends if id(row) not in met] if met else []
+
+    def _row(self, request: StartRequest) -> RunRow:
+        partition = partition_of(request.tenant, request.run_id, self.store.partitions)
+        return row_of(request, self.clock.now_us(), "pending", partition)
 
     def _start_message(self, request: StartRequest, row: RunRow) -> tuple[Message, RunRow]:
         sealed = msgspec.structs.replace(request, input=self.sealed(request.input))
@@ -414,7 +417,12 @@ class Client:
         """A future that is done when this process has committed something of the run; None where another process
         owns it."""
         host = self.host()
-        return None if host is None else host.residents.next_commit(tenant, run_id)
+        if host is None:
+            return None
+        run = host.residents.by_id.get((tenant, run_id))
+        if run is None and not host.owns(partition_of(tenant, run_id, self.store.partitions)):
+            return None
+        return host.residents.next_commit(tenant, run_id)
 
     async def wait(self, commit: asyncio.Future[None] | None, at_most: float, stream: LiveStream | None = None) -> None:
         """Until something may have happened.
@@ -431,9 +439,10 @@ class Client:
         waits: list[asyncio.Future[Any]] = [commit]
         if stream is not None and stream.on:
             waits.append(stream.next())
-        host = self.host()
-        if host is not None:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if self.host() is not None:
+            # only where every partition is this process's does it surely commit what is waited for
+            within = None if self.store.partitions == 1 else at_most
+            await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
 
     @contextmanager
     def live(self, tenant: str, run_id: str, on: bool) -> Generator[LiveStream]:

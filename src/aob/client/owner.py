@@ -1,4 +1,4 @@
-"""The way to a partition's owner: this process, nobody (then it becomes the owner for a moment), or another process."""
+"""The way to a run's owner: this process, nobody (then it becomes the owner for a moment), or another process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aob.engine.active import ActiveRun
 from aob.engine.executor import Outcomes
 from aob.engine.host import Host
 from aob.engine.inbox import Reply
+from aob.engine.partitions import NotOwner
 from aob.engine.payloads import PayloadCodec
 from aob.errors import LeaseLost, NoWorker
 from aob.kernel.failures import restore
@@ -20,7 +21,7 @@ from aob.kernel.steps import Step
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.protocol import Store
-from aob.stores.rows import Message
+from aob.stores.rows import Message, partition_of
 
 _ANSWER_WITHIN = 30.0
 _IN_MANY_COMMITS = ("retry", "fork", "delete")
@@ -37,10 +38,10 @@ class NoExecutor:
 
 
 class Owner:
-    """Reaches the owner of the store's partition.
+    """Reaches the owner of a run's partition.
 
     Args:
-        serving: the host of this process while it owns the partition, else None.
+        serving: the host of this process while it owns partitions, else None.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class Owner:
         if host is not None:
             try:
                 return await here(host)
+            except NotOwner:
+                pass
             except LeaseLost:  # another process owns it now; what is asked in one commit was not written
                 if kind in _IN_MANY_COMMITS:
                     raise
-        async with self._for_a_moment() as host:
+        async with self._for_a_moment(tenant, run_id) as host:
             if host is not None:
                 return await here(host)
         return await self._send_and_wait(tenant, run_id, kind, body)
@@ -84,20 +87,24 @@ class Owner:
         await self._store.send(Message(tenant=tenant, run_id=run_id, kind=kind, body=msgspec.json.encode(body)))
 
     @asynccontextmanager
-    async def _for_a_moment(self) -> AsyncGenerator[Host | None]:
-        lease = await self._store.acquire(0, self._process.name, self._settings.lease_ttl)
+    async def _for_a_moment(self, tenant: str, run_id: str) -> AsyncGenerator[Host | None]:
+        partition = 0
+        if self._store.partitions > 1:
+            row = await self._store.get_run(tenant, run_id)
+            partition = partition_of(tenant, run_id, self._store.partitions) if row is None else row.partition
+        lease = await self._store.acquire(partition, self._process.name, self._settings.lease_ttl)
         if lease is None:
             yield None
             return
         if not lease.clean:
             # somebody died with work in flight: only a worker may take that over, and count it
-            await self._store.release(lease, clean=False)
+            await self._store.release([lease], clean=False)
             yield None
             return
         host = Host(
             self._store, self._clock, self._process, self._settings, NoExecutor(), programs={}, codec=self._codec,
         )  # fmt: skip
-        host.commits.start(lease)
+        host.commits.start([lease])
         try:
             yield host
         finally:

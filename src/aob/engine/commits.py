@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from aob import telemetry
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
 from aob.engine.eager import begin, later
+from aob.engine.partitions import NotOwner
 from aob.engine.payloads import Payloads
 from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull
 from aob.kernel import events as ev
@@ -144,20 +145,40 @@ class Commits:
         self._scheduled = False
         self._sending = False
         self._loop: asyncio.AbstractEventLoop
-        self.lease: Lease | None = None
+        self.leases: dict[int, Lease] = {}
+        self.epochs: dict[int, int] = {}
         self.failed: AobError | None = None
         self.commits = self.events = 0
 
-    def start(self, lease: Lease) -> None:
-        """Take records from now on, under this lease."""
+    def start(self, leases: Iterable[Lease]) -> None:
+        """Take records of runs of these partitions from now on."""
         self._loop = asyncio.get_running_loop()
-        self.lease = lease
-        self.failed = None
+        self.leases |= {lease.partition: lease for lease in leases}
+        self.epochs = {partition: lease.epoch for partition, lease in self.leases.items()}
+
+    def give_up(self, partition: int) -> Lease:
+        """Take none of this partition any more, nor its messages."""
+        lease = self.leases.pop(partition)
+        self.epochs = {partition: lease.epoch for partition, lease in self.leases.items()}
+        return lease
+
+    def holding(self) -> set[int]:
+        """Partitions of which something waits to be committed."""
+        groups = (*self._groups, self._open, self._ahead)
+        events = {run.row.partition for group in groups for run, _, _ in group.records}
+        rows = {run.row.partition for group in groups for run in (*group.starts.values(), *group.summaries.values())}
+        return events | rows
 
     # --- what goes in -----------------------------------------------------------------------------
 
     def add(self, run: ActiveRun, event: ev.Event, value: Any = UNSET) -> None:
-        """Put an event into the next commit; `value` is a step's result as decoded, to spare decoding it again."""
+        """Put an event into the next commit; `value` is a step's result as decoded, to spare decoding it again.
+
+        Raises:
+            NotOwner: the run's partition was given up.
+        """
+        if run.row.partition not in self.epochs:
+            raise NotOwner("another process goes on with this run", run_id=run.run_id)
         group = self._open
         run.pending += 1
         group.records.append((run, event, value))
@@ -187,15 +208,16 @@ class Commits:
         if self.failed is None:
             self.group().after.append(_nothing)
 
-    async def alone(self, work: Callable[[Lease], Awaitable[T]]) -> T:
-        """Do something in the store while no commit is under way."""
+    async def alone(self, partition: int, work: Callable[[Lease], Awaitable[T]]) -> T:
+        """Do something in the store, under this partition's lease, while no commit is under way."""
         while self._sending:
             await self._clock.sleep(0.001)
-        if self.failed is not None or self.lease is None:
-            raise self.failed or LeaseLost("this process does not own the partition")
+        lease = self.leases.get(partition)
+        if self.failed is not None or lease is None:
+            raise self.failed or LeaseLost(f"this process does not own partition {partition}")
         self._sending = True
         try:
-            return await work(self.lease)
+            return await work(lease)
         finally:
             self._sending = False
             self._next()
@@ -320,7 +342,6 @@ class Commits:
             self._not_sent(group, error)
 
     def _batch(self, group: Group) -> Append:
-        assert self.lease is not None
         now = self._clock.now_us()
         rows: list[EventRecord] = []
         chains = group.chains = []
@@ -350,8 +371,7 @@ class Commits:
         for run in group.summaries.values():
             run.row.updated = now
         return Append(
-            partition=self.lease.partition,
-            epoch=self.lease.epoch,
+            epochs=self.epochs,
             starts=[r.row for r in group.starts.values()],
             events=rows,
             summaries=[r.row for r in group.summaries.values()],

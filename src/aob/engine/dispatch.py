@@ -13,13 +13,24 @@ from aob.clock import Handle
 from aob.engine.active import ActiveRun
 from aob.engine.executor import Attempt
 from aob.engine.ids import idempotency_key, ticket_id
-from aob.engine.starts import LetGo
-from aob.errors import AobError, BadPayload, RunCancelled, RunFailed, RunTerminated, RunTimedOut, StepTimeout
+from aob.engine.partitions import NotOwner
+from aob.engine.starts import LetGo, Signal
+from aob.errors import (
+    AobError,
+    BadPayload,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunTerminated,
+    RunTimedOut,
+    StepTimeout,
+)
 from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
 from aob.kernel.failures import Failure, capture
 from aob.kernel.machine import Command
 from aob.kernel.retry import next_due
+from aob.kernel.states import TERMINAL_STATES
 from aob.kernel.steps import Abandon, Step
 from aob.stores.rows import TicketRow
 from aob.workflow.definitions import ActivityPlan
@@ -88,6 +99,8 @@ class Dispatch:
         """Begin a step, or go on with one that was begun before a restart."""
         host, machine = self._host, run.machine
         assert machine is not None
+        if host.leaving and run.row.partition in host.leaving:
+            return  # the next owner begins it
         if machine.paused:
             run.held_back = [*(run.held_back or ()), step]
             return
@@ -109,6 +122,8 @@ class Dispatch:
 
     def begin(self, run: ActiveRun, step: Step) -> None:
         """Begin an attempt of an activity."""
+        if self._host.leaving and run.row.partition in self._host.leaving:
+            return
         run.busy += 1
         step.live = self._host.executor.start(run, step, self)
 
@@ -147,15 +162,27 @@ class Dispatch:
         target, name, payload = msgspec.json.decode(step.input, type=tuple[str, str, Raw])
         key = idempotency_key(run.tenant, run.run_id, run.machine.started.birth, step.id)
         try:
-            other = await host.residents.get(run.tenant, target)
-            await host.controls.signals.load_seen(other)
-            host.controls.signals.signal(other, name, payload, key)
+            await self._signal(run.tenant, target, Signal(name, payload, key))
         except AobError as e:
             event: ev.Event = ev.StepFailed(0, step.id, step.check, capture(e))
         else:
             event = ev.StepCompleted(0, step.id, step.check, Raw(b"null"))
         if not run.ended and not step.done():
             host.record(run, event)
+
+    async def _signal(self, tenant: str, run_id: str, signal: Signal) -> None:
+        """A signal in the next commit: as the event itself, or as a message where another process owns the run."""
+        host = self._host
+        try:
+            other = await host.residents.get(tenant, run_id)
+            await host.controls.signals.load_seen(other)
+            host.controls.signals.signal(other, signal.name, signal.payload, signal.id)
+        except NotOwner:
+            row = await host.store.get_run(tenant, run_id)
+            if row is not None and row.status in TERMINAL_STATES:
+                raise RunFinished(f"run {run_id!r} has ended ({row.status})", run_id=run_id) from None
+            signal.payload = host.payloads.seal_inline(signal.payload)
+            host.leave(tenant, run_id, "signal", signal)
 
     def _ticket(self, run: ActiveRun, step: Step) -> None:
         if step.scheduled:

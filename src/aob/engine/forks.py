@@ -55,11 +55,12 @@ class Forks:
         started = events[0][0]
         assert isinstance(started, ev.RunStarted)
         if request.input != ev.NULL:
-            await host.starts.again(started, new_id, request.input, request.overrides)
+            await host.starts.again(started, row.partition, new_id, request.input, request.overrides)
             return new_id
         cut = _cut(events, request, run_id)
         fork = ActiveRun(
             RunRow(
+                partition=row.partition,
                 tenant=tenant,
                 run_id=new_id,
                 workflow=row.workflow,

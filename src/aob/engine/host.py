@@ -1,4 +1,4 @@
-"""The owner of a partition: every chore of the engine meets here, each in its own file.
+"""The owner of partitions: every chore of the engine meets here, each in its own file.
 
 append <- commits <- records <- attempts, timers, messages, commands
    |                                         ^
@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 
 from aob import telemetry
-from aob.clock import Clock
+from aob.clock import Clock, SkewedClock
 from aob.engine.active import ActiveRun
 from aob.engine.commits import UNSET, Commits, Record
 from aob.engine.controls import Controls
 from aob.engine.dispatch import Dispatch
 from aob.engine.executor import Executor
 from aob.engine.inbox import Inbox
+from aob.engine.partitions import NotOwner
 from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.recovery import Quarantine, Recovery
 from aob.engine.residents import Residents
@@ -40,7 +41,8 @@ _NO_PROGRESS = frozenset((ev.StepScheduled, ev.StepStarted, ev.CancelRequested))
 
 
 class Host:
-    """Owns one partition.
+    """Owns partitions: one where the store has one, else its share of them. They come and go (`take`, `handover`),
+    but a lease that is lost ends the host as a whole: then this process was taken for dead.
 
     Args:
         programs: the workflows that are served here, by name.
@@ -54,20 +56,21 @@ class Host:
         stopped: Callable[[AobError], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.store = store
-        self.clock = clock
+        self.clock = clock if store.skew_us is None else SkewedClock(clock, store.skew_us)
         self.process = process
         self.settings = settings
         self.programs = programs
         self.executor = executor
         self.payloads = Payloads(store, codec, settings.blob_over)
         self.failed: AobError | None = None
+        self.leaving: set[int] = set()
         self._on_stopped = stopped
         self.inbox = Inbox(self)
         self.commits = Commits(
-            store, clock, self.payloads,
+            store, self.clock, self.payloads,
             applied=self._applied, conflicts=self._conflict, inbox=self.inbox, stopped=self._stopped,
         )  # fmt: skip
-        self.wakeups = Wakeups(clock, self._due)
+        self.wakeups = Wakeups(self.clock, self._due)
         self.residents = Residents(self)
         self.quarantine = Quarantine(self)
         self.dispatch = Dispatch(self)
@@ -79,15 +82,33 @@ class Host:
 
     # --- life -------------------------------------------------------------------------------------
 
-    async def start(self, lease: Lease) -> None:
-        """Take the partition over: recover open runs, then go on."""
-        telemetry.tell("lease_taken", partition=lease.partition, epoch=lease.epoch)
-        self.commits.start(lease)
-        await Recovery(self).recover(lease)
+    async def start(self, leases: list[Lease]) -> None:
+        """Begin with these partitions: recover their open runs, then go on."""
+        await self.take(leases)
         self.commits.poke()
         self.spawn(self.inbox.watch())
-        self.spawn(self._renew(lease))
+        self.spawn(self._renew())
         self.spawn(sweep_for_ever(self))
+
+    async def take(self, leases: list[Lease]) -> None:
+        """Take partitions over, beside those that are held: recover their open runs."""
+        for lease in leases:
+            telemetry.tell("lease_taken", partition=lease.partition, epoch=lease.epoch)
+        self.commits.start(leases)
+        await Recovery(self).recover(leases)
+
+    def owns(self, partition: int) -> bool:
+        """Whether runs of this partition are this host's to go on with."""
+        return partition in self.commits.leases and partition not in self.leaving
+
+    def refuse_strange(self, partition: int) -> None:
+        """See that a run of this partition is this host's.
+
+        Raises:
+            NotOwner: it is not.
+        """
+        if partition not in self.commits.leases or partition in self.leaving:
+            raise self.failed or NotOwner(f"another process owns partition {partition}")
 
     async def stop(self) -> None:
         """Hand over: nothing new is started, what is in flight has been waited for by the executor."""
@@ -101,10 +122,9 @@ class Host:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        lease = self.commits.lease
         try:
-            if lease is not None:
-                await self.store.release(lease)
+            if self.commits.leases:
+                await self.store.release(list(self.commits.leases.values()))
         finally:
             self.residents.clear()
 
@@ -115,11 +135,11 @@ class Host:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self) -> None:
         while True:
             await self.clock.sleep(self.settings.lease_ttl / 3)
             try:
-                await self.store.renew(lease, self.settings.lease_ttl)
+                await self.store.renew(list(self.commits.leases.values()), self.settings.lease_ttl)
             except AobError as e:
                 self.commits.stop(e)
                 self._stopped(e)
@@ -130,8 +150,9 @@ class Host:
         if self.failed is not None:
             return
         self.failed = error
-        if isinstance(error, LeaseLost) and self.commits.lease is not None:
-            telemetry.tell("lease_lost", partition=self.commits.lease.partition, epoch=self.commits.lease.epoch)
+        if isinstance(error, LeaseLost):
+            for partition, epoch in self.commits.epochs.items():
+                telemetry.tell("lease_lost", partition=partition, epoch=epoch)
         self.wakeups.stop()
         for run in self.residents.all():
             self.dispatch.stop_attempts(run)

@@ -15,7 +15,8 @@ from msgspec import Raw
 from aob.engine.active import ActiveRun
 from aob.engine.eager import begin, within
 from aob.engine.forks import ForkRequest
-from aob.engine.starts import ChildEnded, Reason, StartRequest, Withdraw
+from aob.engine.partitions import NotOwner
+from aob.engine.starts import ChildEnded, Reason, Signal, StartRequest, Withdraw
 from aob.engine.tickets import Decision
 from aob.errors import AobError, OperatorError, RunFinished
 from aob.kernel.events import NULL
@@ -28,14 +29,6 @@ if TYPE_CHECKING:
 Name = tuple[str, str]
 _SAFETY_POLL = 1.0
 _REPLY_KEPT_US = 600 * 1_000_000
-
-
-class Signal(msgspec.Struct):
-    """Body of a `signal` message."""
-
-    name: str
-    payload: Raw
-    id: str | None = None
 
 
 class Call(msgspec.Struct):
@@ -66,6 +59,7 @@ class Inbox:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._dealing: dict[Name, tuple[deque[Message], asyncio.Future[None]]] = {}
+        self._messages: dict[Name, Message] = {}
 
     async def watch(self) -> None:
         """Look into the inbox whenever another process may have written."""
@@ -90,6 +84,8 @@ class Inbox:
         not in memory go on when it is."""
         queues: dict[Name, list[Message]] = {}
         for message in messages:
+            if message.partition in self._host.leaving:
+                continue  # the next owner's
             queues.setdefault((message.tenant, message.run_id), []).append(message)
         for name, queue in queues.items():
             dealing = self._dealing.get(name)
@@ -107,6 +103,10 @@ class Inbox:
         """Wait until the messages to a run that were taken have had their effect: who sent them may ask here next."""
         while (dealing := self._dealing.get((tenant, run_id))) is not None:
             await asyncio.wait([dealing[1]])
+
+    def dealing_with(self) -> set[int]:
+        """Partitions whose messages are being dealt with."""
+        return {message.partition for message in self._messages.values()}
 
     async def reach(self, tenant: str, run_id: str) -> ActiveRun:
         """A run, loaded, once the messages to it that were taken have had their effect.
@@ -133,8 +133,10 @@ class Inbox:
         messages, done = self._dealing[name]
         try:
             while messages:
-                await within(self._one(messages.popleft()), self._host.commits.ahead)
+                message = self._messages[name] = messages.popleft()
+                await within(self._one(message), self._host.commits.ahead)
         finally:
+            self._messages.pop(name, None)
             del self._dealing[name]
             done.set_result(None)
 
@@ -152,6 +154,9 @@ class Inbox:
             reply.result = Raw(result or b"null")
         except asyncio.CancelledError:
             raise
+        except NotOwner:
+            self._pass_on(message)
+            return
         except OperatorError:
             if host.failed is not None:
                 return  # the next owner deals with it
@@ -169,6 +174,14 @@ class Inbox:
         except Exception as e:
             reply = Reply(failure=capture(e))
         self._reply(message, reply)
+
+    def _pass_on(self, message: Message) -> None:
+        """The run is another owner's: its partition is being handed over, message and all, or the message went to
+        the wrong one."""
+        if self._host.owns(message.partition):
+            group = self._host.commits.group()
+            group.takes.append(message.id)
+            group.sends.append(msgspec.structs.replace(message, id=0, partition=-1))
 
     def _reply(self, message: Message, reply: Reply) -> None:
         host = self._host

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from aob.engine.host import Host
 
 _PAGE = 1_000
+_DUES = 20_000
 _SUSPECTS = 200
 
 
@@ -33,29 +34,38 @@ class Recovery:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def recover(self, lease: Lease) -> None:
+    async def recover(self, leases: list[Lease]) -> None:
         """Load the runs that were at work; waiting ones come when their time does."""
         host = self._host
+        partitions = [lease.partition for lease in leases]
+        unclean = {lease.partition for lease in leases if not lease.clean}
         began, count, after = host.clock.monotonic(), 0, 0
         suspects: list[RunRow] = []
-        while rows := await host.store.open_runs(lease.partition, after, _PAGE):
-            after = rows[-1].key
-            count += len(rows)
-            suspects += await self._page(rows, lease)
-        await self._load_suspects(suspects)
-        host.quarantine.open()
+        host.quarantine.close()
+        try:
+            while dues := await host.store.dues(partitions, after, _DUES):
+                after = dues[-1][0]
+                count += len(dues)
+                host.wakeups.set_many(dues)
+            after = 0
+            while rows := await host.store.open_runs(partitions, after, _PAGE):
+                after = rows[-1].key
+                count += len(rows)
+                suspects += await self._page(rows, unclean)
+            await self._load_suspects(suspects)
+        finally:
+            host.quarantine.open()
         if count:
             telemetry.tell("recovered", runs=count, seconds=round(host.clock.monotonic() - began, 3))
 
-    async def _page(self, rows: list[RunRow], lease: Lease) -> list[RunRow]:
+    async def _page(self, rows: list[RunRow], unclean: set[int]) -> list[RunRow]:
         host = self._host
         load: list[RunRow] = []
         suspects: list[RunRow] = []
+        died = False
         for row in rows:
-            if row.status == "waiting":
-                if row.due is not None:
-                    host.wakeups.set(row.key, row.due)
-            elif row.status == "running" and not lease.clean and row.workflow in host.programs:
+            if row.status == "running" and row.partition in unclean and row.workflow in host.programs:
+                died = True
                 if row.deaths:
                     suspects.append(row)
                 else:
@@ -66,7 +76,7 @@ class Recovery:
                 load.append(row)
         for row in (*load, *suspects):  # no message may change what is about to be loaded, or written
             host.residents.reserve(row)
-        if not lease.clean and load:
+        if died and load:
             await host.commits.ack()
         for row in load:
             await self._load(row)
@@ -146,6 +156,10 @@ class Quarantine:
         self._narrow: deque[tuple[ActiveRun, Step]] = deque()
         self.active: dict[int, ActiveRun] = {}
         self._alone: ActiveRun | None = None
+
+    def close(self) -> None:
+        """Open runs are about to be loaded, one of which may end the worker by that: attempts wait."""
+        self._opened = False
 
     def open(self) -> None:
         """All open runs are loaded: none of them ends the worker by being loaded. Attempts may begin."""

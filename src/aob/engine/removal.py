@@ -31,4 +31,6 @@ class Removal:
         with self._turns.take(run):
             await self._host.commits.ack()
             self._host.residents.drop(run)
-            await self._host.commits.alone(lambda lease: self._host.store.delete_run(lease, run.row.key))
+            await self._host.commits.alone(
+                run.row.partition, lambda lease: self._host.store.delete_run(lease, run.row.key)
+            )

@@ -83,6 +83,7 @@ class Residents:
             row = await self._host.store.get_run(tenant, run_id)
             if row is None:
                 raise RunNotFound(f"no run {run_id!r} of tenant {tenant!r}", run_id=run_id)
+            self._host.refuse_strange(row.partition)
             if row.status == "pending":
                 return await self._begun(row)
             return await self.load(row)
@@ -127,22 +128,25 @@ class Residents:
 
     async def load_key(self, key: int) -> None:
         """Bring in the run with this key, if it is open."""
-        rows = await self._host.store.open_runs(0, key - 1, 1)
-        if rows and rows[0].key == key:
-            await self.load(rows[0])
+        row = await self._host.store.run_by_key(key)
+        if row is not None and row.ended is None and self._host.owns(row.partition):
+            await self.load(row)
 
     async def _load(self, row: RunRow) -> ActiveRun:
         host = self._host
         run = ActiveRun(row, None)
+        host.refuse_strange(row.partition)
         program = host.programs.get(row.workflow)
         if row.status in TERMINAL_STATES or row.status == "pending" or program is None:
             run.seq, run.chain, run.last_at = await self.history.tail(row)
             if row.status not in TERMINAL_STATES:
+                host.refuse_strange(row.partition)
                 self._admit_loaded(run)
             return run
         machine = Machine(program)
         run.machine = machine
         run.seq, run.chain, run.last_at = await self.replay(machine, row)
+        host.refuse_strange(row.partition)
         run.parked = row.status == "parked"
         self._admit_loaded(run)
         if machine.mismatch is not None or run.parked:
@@ -237,6 +241,25 @@ class Residents:
             self._absent.setdefault((run.tenant, run.run_id), []).extend(run.waiters)
         if run.machine is not None:
             run.machine.close()
+
+    def of(self, partition: int) -> list[ActiveRun]:
+        """The runs in memory of one partition."""
+        return [run for run in self.by_id.values() if run.row.partition == partition]
+
+    def expel(self, partition: int) -> None:
+        """Forget the runs of a partition that this host has given up."""
+        for run in self.of(partition):
+            self.by_key.pop(run.row.key, None)
+            del self.by_id[run.tenant, run.run_id]
+            run.gone = True
+            run.wake_all()
+            if run.machine is not None:
+                run.machine.close()
+        absent, self._absent = self._absent, {}
+        for waiters in absent.values():  # whoever waits finds out where its run is now
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def clear(self) -> None:
         """Drop everything."""

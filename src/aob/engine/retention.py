@@ -28,9 +28,12 @@ async def sweep(host: Host) -> int:
     before = host.clock.now_us() - round(host.settings.retention_days * _DAY_US)
     total = 0
     try:
-        while count := await host.commits.alone(lambda lease: host.store.sweep(lease, before, _BATCH)):
-            total += count
-            await host.clock.sleep(_BETWEEN)
+        for partition in list(host.commits.leases):
+            while host.owns(partition) and (
+                count := await host.commits.alone(partition, lambda lease: host.store.sweep(lease, before, _BATCH))
+            ):
+                total += count
+                await host.clock.sleep(_BETWEEN)
     except AobError as e:
         if host.failed is None:
             telemetry.tell("sweep_failed", error=e)

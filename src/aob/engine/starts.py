@@ -16,7 +16,7 @@ from aob.kernel.limits import tighter
 from aob.kernel.machine import Machine, Program
 from aob.kernel.states import TERMINAL_STATES
 from aob.kernel.steps import Step
-from aob.stores.rows import RunRow
+from aob.stores.rows import RunRow, partition_of
 from aob.workflow.definitions import ChildPlan, Workflow
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ class ChildEnded(msgspec.Struct):
     child: str
 
 
+class Signal(msgspec.Struct):
+    """Body of a `signal` message."""
+
+    name: str
+    payload: Raw
+    id: str | None = None
+
+
 class Withdraw(msgspec.Struct):
     """Body of a `withdraw` message: nobody waits for this ticket any more."""
 
@@ -70,9 +78,10 @@ class Reason(msgspec.Struct):
     reason: str = ""
 
 
-def row_of(request: StartRequest, now_us: int, status: str) -> RunRow:
+def row_of(request: StartRequest, now_us: int, status: str, partition: int) -> RunRow:
     """The summary of a run that begins."""
     return RunRow(
+        partition=partition,
         tenant=request.tenant,
         run_id=request.run_id,
         workflow=request.workflow,
@@ -113,21 +122,32 @@ class Starts:
 
     # --- by callers -------------------------------------------------------------------------------
 
-    def begin(self, request: StartRequest) -> ActiveRun:
-        """Put a start into the next commit. After it, `outcome` tells whether the run is new."""
+    def begin(self, request: StartRequest, partition: int | None = None) -> ActiveRun:
+        """Put a start into the next commit. After it, `met` tells whether the run is new.
+
+        Args:
+            partition: where the run is to live, if not where its id belongs.
+
+        Raises:
+            NotOwner: another process owns that partition.
+        """
         host = self._host
-        run = ActiveRun(row_of(request, host.clock.now_us(), "running"), self._machine(request.workflow))
+        if partition is None:
+            partition = partition_of(request.tenant, request.run_id, host.store.partitions)
+        host.refuse_strange(partition)
+        run = ActiveRun(row_of(request, host.clock.now_us(), "running", partition), self._machine(request.workflow))
         self._record_start(run, request)
         host.commits.group().starts[id(run)] = run
         return run
 
-    async def start(self, request: StartRequest) -> ActiveRun | RunRow:
+    async def start(self, request: StartRequest, partition: int | None = None) -> ActiveRun | RunRow:
         """Start a run; durable when it returns. The row of the run that has the id already, if there is one.
 
         Raises:
             RunExists: it has another workflow or input.
+            NotOwner: another process owns its partition.
         """
-        run = self.begin(request)
+        run = self.begin(request, partition)
         await self._host.commits.ack()
         existing = self._met.pop(id(run), None)
         if existing is None:
@@ -148,6 +168,8 @@ class Starts:
         """
         host = self._host
         skip: dict[str, RunRow] = {}
+        for request in requests:
+            host.refuse_strange(partition_of(request.tenant, request.run_id, host.store.partitions))
         while True:
             group = host.commits.cut(atomic=True)
             runs = [self.begin(r) for r in requests if r.run_id not in skip]
@@ -177,7 +199,9 @@ class Starts:
         """The run that a start met, if it met one."""
         return self._met.pop(id(run), None)
 
-    async def again(self, started: ev.RunStarted, run_id: str, input: Raw, overrides: dict[str, Raw]) -> None:
+    async def again(
+        self, started: ev.RunStarted, partition: int, run_id: str, input: Raw, overrides: dict[str, Raw]
+    ) -> None:
         """A fork with another input: a new run of the same workflow, whose overridden steps are answered when
         called."""
         timeout = (started.deadline - started.at) / 1e6 if started.deadline is not None else None
@@ -193,7 +217,8 @@ class Starts:
                 fidelity=started.fidelity,
                 overrides=overrides,
                 forked_from=started.run_id,
-            )
+            ),
+            partition,
         )
 
     # --- by messages ------------------------------------------------------------------------------
@@ -279,7 +304,8 @@ class Starts:
         request = start_request(plan.workflow, step.input, child_id, run.tenant, {})
         assert run.machine is not None
         request.limits = tighter(request.limits, left_of(run.machine))
-        child = ActiveRun(row_of(request, host.clock.now_us(), "running"), self._machine(request.workflow))
+        row = row_of(request, host.clock.now_us(), "running", run.row.partition)
+        child = ActiveRun(row, self._machine(request.workflow))
         self._record_start(child, request, None if plan.detached else started, step.id)
         child.row.parent = run.run_id
         host.commits.group().starts[id(child)] = child

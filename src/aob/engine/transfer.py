@@ -14,7 +14,7 @@ from aob.errors import OperatorError, RunExists, StoreCorrupt
 from aob.kernel import events as ev
 from aob.stores.chain import chain_after
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, EventRecord, Lease, Message, RunFilter, RunRow, TicketRow
+from aob.stores.rows import Append, EventRecord, Lease, Message, RunFilter, RunRow, TicketRow, partition_of
 
 _PAGE = 1_000
 _COMMIT_EVENTS = 4_000
@@ -54,29 +54,37 @@ class Parcel(msgspec.Struct, kw_only=True):
 
 
 @asynccontextmanager
-async def standing_still(store: Store, clock: Clock, name: str, ttl: float) -> AsyncGenerator[Lease | None]:
-    """While the block lasts no worker changes the store; None where one owns it already.
+async def standing_still(store: Store, clock: Clock, name: str, ttl: float) -> AsyncGenerator[dict[int, int] | None]:
+    """While the block lasts no worker changes the store; None where one owns some of it already.
+
+    The block is given the epoch of every partition.
 
     Args:
         name, ttl: of the lease that is taken.
     """
-    lease = await store.acquire(0, name, ttl)
-    if lease is None:
+    leases = await store.acquire_some(name, ttl, store.partitions)
+    if len(leases) < store.partitions:
+        await _give_back(store, leases)
         yield None
         return
-    renewing = asyncio.get_running_loop().create_task(_renew(store, clock, lease, ttl))
+    renewing = asyncio.get_running_loop().create_task(_renew(store, clock, leases, ttl))
     try:
-        yield lease
+        yield {lease.partition: lease.epoch for lease in leases}
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
-        await store.release(lease, clean=lease.clean)
+        await _give_back(store, leases)
 
 
-async def _renew(store: Store, clock: Clock, lease: Lease, ttl: float) -> None:
+async def _give_back(store: Store, leases: list[Lease]) -> None:
+    for clean in (True, False):
+        await store.release([lease for lease in leases if lease.clean is clean], clean=clean)
+
+
+async def _renew(store: Store, clock: Clock, leases: list[Lease], ttl: float) -> None:
     while True:
         await clock.sleep(ttl / 3)
-        await store.renew(lease, ttl)
+        await store.renew(leases, ttl)
 
 
 # --- out ----------------------------------------------------------------------------------------------
@@ -101,7 +109,7 @@ async def export_runs(store: Store, names: Iterable[tuple[str, str]], still: boo
     Raises:
         StoreCorrupt: a payload is missing.
     """
-    inbox = _by_run(await store.waiting(0)) if still else None
+    inbox = _by_run(await store.waiting()) if still else None
     for tenant, run_id in names:
         parcel = await _packed(store, tenant, run_id, inbox)
         if parcel is not None:
@@ -178,11 +186,12 @@ async def refuse_existing(store: Store, names: Iterable[tuple[str, str]]) -> Non
 
 
 async def import_runs(
-    store: Store, lease: Lease, parcels: Iterable[Parcel], skip_existing: bool
+    store: Store, epochs: dict[int, int], parcels: Iterable[Parcel], skip_existing: bool
 ) -> AsyncGenerator[int]:
     """Put runs into a store; each is there whole or not at all. What they wait for goes on with the next worker.
 
     Args:
+        epochs: of every partition, as `standing_still` gives them.
         skip_existing: leave out runs whose id is taken.
 
     Yields:
@@ -192,22 +201,40 @@ async def import_runs(
         RunExists: an id is taken; the runs of commits before it are there.
         LeaseLost: a worker took the store.
     """
+    homes: dict[tuple[str, str], int] = {}
     waiting: list[Parcel] = []
     events = 0
     for parcel in parcels:
+        homes[parcel.row.tenant, parcel.row.run_id] = await _home(store, parcel.row, homes)
         waiting.append(parcel)
         events += len(parcel.events)
         if events >= _COMMIT_EVENTS or len(waiting) >= _COMMIT_RUNS:
-            yield await _commit(store, lease, waiting, skip_existing)
+            yield await _commit(store, epochs, homes, waiting, skip_existing)
             waiting, events = [], 0
     if waiting:
-        yield await _commit(store, lease, waiting, skip_existing)
+        yield await _commit(store, epochs, homes, waiting, skip_existing)
 
 
-async def _commit(store: Store, lease: Lease, parcels: list[Parcel], skip_existing: bool) -> int:
+async def _home(store: Store, row: RunRow, homes: dict[tuple[str, str], int]) -> int:
+    """The partition where a run is to live: its parent's, else its own."""
+    if row.parent is not None:
+        if (row.tenant, row.parent) in homes:
+            return homes[row.tenant, row.parent]
+        if (parent := await store.get_run(row.tenant, row.parent)) is not None:
+            return parent.partition
+    return partition_of(row.tenant, row.run_id, store.partitions)
+
+
+async def _commit(
+    store: Store,
+    epochs: dict[int, int],
+    homes: dict[tuple[str, str], int],
+    parcels: list[Parcel],
+    skip_existing: bool,
+) -> int:
     while parcels:
-        rows = [_unpacked(parcel) for parcel in parcels]
-        batch = _batch(lease, parcels, rows)
+        rows = [_unpacked(parcel, homes[parcel.row.tenant, parcel.row.run_id]) for parcel in parcels]
+        batch = _batch(epochs, parcels, rows)
         result = await store.append(batch)
         if not result.committed and not result.conflicts:
             result = await store.append(batch)  # messages of others came first: they stay for the next worker
@@ -220,13 +247,13 @@ async def _commit(store: Store, lease: Lease, parcels: list[Parcel], skip_existi
     return 0
 
 
-def _unpacked(parcel: Parcel) -> RunRow:
+def _unpacked(parcel: Parcel, partition: int) -> RunRow:
     """A run's summary for another store: there it stands on its own."""
-    return msgspec.structs.replace(parcel.row, key=0, partition=0, origin=None, origin_seq=0)
+    return msgspec.structs.replace(parcel.row, key=0, partition=partition, origin=None, origin_seq=0)
 
 
-def _batch(lease: Lease, parcels: list[Parcel], rows: list[RunRow]) -> Append:
-    batch = Append(partition=lease.partition, epoch=lease.epoch, starts=rows, events=[], all_or_nothing=True)
+def _batch(epochs: dict[int, int], parcels: list[Parcel], rows: list[RunRow]) -> Append:
+    batch = Append(epochs=epochs, starts=rows, events=[], all_or_nothing=True)
     records: list[EventRecord] = []
     for parcel, row in zip(parcels, rows, strict=True):
         chain = 0
@@ -236,6 +263,6 @@ def _batch(lease: Lease, parcels: list[Parcel], rows: list[RunRow]) -> Append:
         batch.blobs = [*batch.blobs, *((row, digest, data) for digest, data in parcel.blobs)]
         batch.seen = [*batch.seen, *((row, id) for id in parcel.seen)]
         batch.tickets = [*batch.tickets, *parcel.tickets]
-        batch.sends = [*batch.sends, *(msgspec.structs.replace(m, id=0, partition=0) for m in parcel.messages)]
+        batch.sends = [*batch.sends, *(msgspec.structs.replace(m, id=0, partition=-1) for m in parcel.messages)]
     batch.events = records
     return batch

@@ -37,6 +37,14 @@ class Wakeups:
         if self._timer is None or due_us < self._armed:
             self._arm()
 
+    def set_many(self, dues: list[tuple[int, int | None]]) -> None:
+        """Wake these runs, given by key, at their times; what is said later of one of them counts instead."""
+        new = {key: due for key, due in dues if due is not None and key not in self._due}
+        self._due |= new
+        self._heap += [(due, key) for key, due in new.items()]
+        heapify(self._heap)
+        self._arm()
+
     def stop(self) -> None:
         """Wake nobody any more."""
         self._stopped = True

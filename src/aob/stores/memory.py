@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from itertools import islice
 from operator import attrgetter
@@ -16,7 +16,19 @@ from aob.process import Process
 from aob.settings import Settings
 from aob.stores.chain import check_chain
 from aob.stores.changes import Changes
-from aob.stores.rows import Append, Appended, EventRow, Keyed, Lease, Message, RunFilter, RunRow, TicketRow
+from aob.stores.rows import (
+    Append,
+    Appended,
+    EventRow,
+    Keyed,
+    Lease,
+    Message,
+    RunFilter,
+    RunRow,
+    TicketRow,
+    WorkerRow,
+    partition_of,
+)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -36,7 +48,9 @@ class Held(msgspec.Struct):
 class MemoryState:
     """What several `MemoryStore`s share, as several processes share a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 1) -> None:
+        self.count = partitions
+        self.workers: dict[str, tuple[WorkerRow, float]] = {}
         self.runs: dict[int, RunRow] = {}
         self.ids: dict[tuple[str, str], int] = {}
         self.events: dict[int, list[EventRow]] = {}
@@ -65,9 +79,12 @@ class MemoryState:
 class MemoryStore:
     """See `aob.stores.protocol.Store`. Stores made with one `state` see the same runs."""
 
+    skew_us: Callable[[], int] | None = None
+
     def __init__(self, clock: Clock, state: MemoryState | None = None, url: str = "sqlite://") -> None:
         self.url = url
         self.state = state or MemoryState()
+        self.partitions = self.state.count
         self._clock = clock
         self._read_to: dict[int, tuple[int, int]] = {}
         self._locks: dict[int, int] = {}
@@ -102,24 +119,54 @@ class MemoryStore:
             self.state.locks[partition] = self
         return lease
 
-    async def renew(self, lease: Lease, ttl: float) -> None:
-        """See `Store.renew`."""
-        held = self._held(lease.partition, lease.epoch)
-        held.expires = self._clock.monotonic() + ttl
-        held.locked = self.state.locks.setdefault(lease.partition, self) is self
+    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+        """See `Store.acquire_some`."""
+        known = sorted({*range(self.partitions), *self.state.partitions})
+        leases: list[Lease] = []
+        for partition in known:
+            if len(leases) < most and (lease := await self.acquire(partition, owner, ttl)) is not None:
+                leases.append(lease)
+        return leases
 
-    async def release(self, lease: Lease, clean: bool = True) -> None:
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
+        """See `Store.renew`."""
+        for held in [self._held(lease.partition, lease.epoch) for lease in leases]:
+            held.expires = self._clock.monotonic() + ttl
+        for lease in leases:
+            self.state.partitions[lease.partition].locked = self.state.locks.setdefault(lease.partition, self) is self
+
+    async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
         """See `Store.release`."""
         self._refuse_closed()
-        held = self.state.partitions.get(lease.partition)
-        if held is not None and held.epoch == lease.epoch:
-            held.released, held.expires, held.epoch = clean, 0.0, held.epoch + 1
-            self._ring()
-        self._lost(lease.partition, lease.epoch)
+        for lease in leases:
+            held = self.state.partitions.get(lease.partition)
+            if held is not None and held.epoch == lease.epoch:
+                held.released, held.expires, held.epoch = clean, 0.0, held.epoch + 1
+                self._ring()
+            self._lost(lease.partition, lease.epoch)
+
+    async def announce(self, owner: str, ttl: float, build: str = "") -> list[WorkerRow]:
+        """See `Store.announce`."""
+        self._refuse_closed()
+        now = self._clock.monotonic()
+        self.state.workers[owner] = (WorkerRow(name=owner, build=build), now + ttl)
+        self.state.workers = {name: value for name, value in self.state.workers.items() if value[1] > now}
+        holders = [held.owner for held in self.state.partitions.values() if held.expires > now]
+        return [
+            WorkerRow(name=name, build=row.build, partitions=holders.count(name))
+            for name, (row, _) in sorted(self.state.workers.items())
+        ]
+
+    async def leave(self, owner: str) -> None:
+        """See `Store.leave`."""
+        self._refuse_closed()
+        self.state.workers.pop(owner, None)
+        self._ring()
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
-        self._held(batch.partition, batch.epoch)
+        for partition, epoch in batch.epochs.items():
+            self._held(partition, epoch)
         if inbox := self._unread(batch):
             return Appended(committed=False, inbox=inbox)
         conflicts = self._conflicts(batch.starts)
@@ -157,10 +204,10 @@ class MemoryStore:
         self._ring()
         return []
 
-    async def waiting(self, partition: int) -> list[Message]:
+    async def waiting(self, partition: int | None = None) -> list[Message]:
         """See `Store.waiting`."""
         self._refuse_closed()
-        return [_copy(m) for _, m in sorted(self.state.inbox.items()) if m.partition == partition]
+        return [_copy(m) for _, m in sorted(self.state.inbox.items()) if partition in (None, m.partition)]
 
     async def take_reply(self, reply: str) -> bytes | None:
         """See `Store.take_reply`."""
@@ -186,12 +233,26 @@ class MemoryStore:
         newest = sorted(self.state.runs.values(), key=attrgetter("key"), reverse=True)
         return [_copy(run) for run in islice((r for r in newest if self._fits(r, where)), where.limit)]
 
-    async def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
+    async def run_by_key(self, key: int) -> RunRow | None:
+        """See `Store.run_by_key`."""
+        self._refuse_closed()
+        found = self.state.runs.get(key)
+        return None if found is None or key in self.state.deleted else _copy(found)
+
+    async def open_runs(self, partitions: Sequence[int], after: int, limit: int) -> list[RunRow]:
         """See `Store.open_runs`."""
+        found = (r for r in self._open(partitions, after) if r.status != "waiting")
+        return [_copy(run) for run in islice(found, limit)]
+
+    async def dues(self, partitions: Sequence[int], after: int, limit: int) -> list[tuple[int, int | None]]:
+        """See `Store.dues`."""
+        found = (r for r in self._open(partitions, after) if r.status == "waiting")
+        return [(run.key, run.due) for run in islice(found, limit)]
+
+    def _open(self, partitions: Sequence[int], after: int) -> Iterable[RunRow]:
         self._refuse_closed()
         oldest = sorted(self.state.runs.values(), key=attrgetter("key"))
-        found = (r for r in oldest if r.key > after and r.partition == partition and r.ended is None)
-        return [_copy(run) for run in islice(found, limit)]
+        return (r for r in oldest if r.key > after and r.partition in partitions and r.ended is None)
 
     async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
         """See `Store.events`."""
@@ -280,14 +341,17 @@ class MemoryStore:
             del self.state.locks[partition]
 
     def _unread(self, batch: Append) -> list[Message]:
-        epoch, mark = self._read_to.get(batch.partition, (0, 0))
-        if epoch != batch.epoch:
+        return [m for partition, epoch in batch.epochs.items() for m in self._unread_in(partition, epoch, batch.takes)]
+
+    def _unread_in(self, partition: int, epoch: int, takes: list[int]) -> list[Message]:
+        before, mark = self._read_to.get(partition, (0, 0))
+        if before != epoch:
             mark = 0
-        new = [m for m in self.state.inbox.values() if m.partition == batch.partition and m.id > mark]
-        fresh = [m for m in new if m.id not in batch.takes][:_INBOX_PAGE]
+        new = [m for m in self.state.inbox.values() if m.partition == partition and m.id > mark]
+        fresh = [m for m in new if m.id not in takes][:_INBOX_PAGE]
         if fresh or new:
             mark = (fresh or new)[-1].id
-        self._read_to[batch.partition] = (batch.epoch, mark)
+        self._read_to[partition] = (epoch, mark)
         return [_copy(m) for m in fresh]
 
     def _conflicts(self, starts: Sequence[RunRow]) -> list[tuple[RunRow, RunRow]]:
@@ -322,7 +386,8 @@ class MemoryStore:
         for run, seq, kind, version, chain, data in batch.events:
             if run.key:
                 state.last_position += 1
-                row = EventRow(state.last_position, run.key, seq, batch.epoch, kind, version, chain, data)
+                epoch = batch.epochs[run.partition]
+                row = EventRow(state.last_position, run.key, seq, epoch, kind, version, chain, data)
                 state.events.setdefault(run.key, []).append(row)
         for summary in batch.summaries:
             if summary.key in state.runs:
@@ -353,6 +418,10 @@ class MemoryStore:
 
     def _send(self, message: Message) -> None:
         self.state.last_message += 1
+        if message.partition < 0:
+            id = (message.tenant, message.run_id)
+            run = self.state.find(*id)
+            message.partition = partition_of(*id, self.partitions) if run is None else run.partition
         sent = self.state.inbox[self.state.last_message] = _copy(message)
         sent.id = self.state.last_message
 

@@ -6,35 +6,52 @@ epoch is not the partition's, inside the same transaction, so that an owner that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
+from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
 
 
 class Store(Protocol):
     """A durable store. Every method may raise an `aob.errors.OperatorError`."""
 
     url: str
+    partitions: int
+    """To how many partitions runs that start are hashed (`partition_of`); those that exist keep theirs."""
+
+    skew_us: Callable[[], int] | None
+    """The store's clock minus this host's, as last measured, in microseconds; None: it is this host's clock."""
 
     async def close(self) -> None:
         """Let go of everything; a second call does nothing."""
+        ...
+
+    async def announce(self, owner: str, ttl: float, build: str = "") -> list[WorkerRow]:
+        """Say that this worker lives, for `ttl` seconds. Returns all that live, with what they hold."""
+        ...
+
+    async def leave(self, owner: str) -> None:
+        """This worker is no longer to be counted among those that live."""
         ...
 
     async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
         """Take the partition when nobody holds it; None while another owner's lease lasts. `ttl` is in seconds."""
         ...
 
-    async def renew(self, lease: Lease, ttl: float) -> None:
-        """Extend the lease.
+    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+        """Take up to `most` of the partitions that nobody holds."""
+        ...
+
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
+        """Extend the leases of one owner.
 
         Raises:
-            LeaseLost: somebody else has it by now.
+            LeaseLost: somebody else has one of them by now; the owner is to let go of all.
         """
         ...
 
-    async def release(self, lease: Lease, clean: bool = True) -> None:
-        """Hand the partition over: the next `acquire` succeeds at once. A lost lease is no error here.
+    async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
+        """Hand partitions over: the next `acquire` succeeds at once. A lost lease is no error here.
 
         Args:
             clean: False: what the owner before left in the middle is still so; the next lease says it.
@@ -44,18 +61,21 @@ class Store(Protocol):
     async def append(self, batch: Append) -> Appended:
         """Commit a batch whole, or not at all; durable when it returns.
 
-        When messages wait in the inbox that are neither in `batch.takes` nor were returned before to this epoch,
-        nothing is written and they are returned, oldest first: the owner deals with them first and appends again.
+        When messages wait in these partitions' inbox that are neither in `batch.takes` nor were returned before to
+        this epoch, nothing is written and they are returned, oldest first: the owner deals with them first and appends
+        again.
 
         Raises:
-            LeaseLost: the batch's epoch is not the partition's.
+            LeaseLost: one of the batch's epochs is not the partition's.
             StoreFull: no space; nothing was written, the same batch may be appended again later.
             StoreFailed: durability is unknown; the store takes no more commits from this process.
         """
         ...
 
     async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
-        """Put a message into a partition's inbox (and, with `start`, a pending run beside it) in one transaction.
+        """Put a message into the inbox of its run's partition (and, with `start`, a pending run beside it) in one
+        transaction. The store finds the partition of a message that names none: the run's, or, where no such run
+        exists, the one it would have.
 
         Returns the run that has the id already, if `start` met one; nothing was written then.
         """
@@ -68,8 +88,9 @@ class Store(Protocol):
         """
         ...
 
-    async def waiting(self, partition: int) -> list[Message]:
-        """Messages that no commit has taken yet, oldest first; for whoever looks or exports, not for the owner."""
+    async def waiting(self, partition: int | None = None) -> list[Message]:
+        """Messages that no commit has taken yet, oldest first (None: of all partitions); for whoever looks or exports,
+        not for the owner."""
         ...
 
     async def take_reply(self, reply: str) -> bytes | None:
@@ -88,8 +109,17 @@ class Store(Protocol):
         """Summaries, newest first (by key, descending)."""
         ...
 
-    async def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
-        """Summaries of runs that have not ended, by key ascending, keys above `after`; for recovery."""
+    async def run_by_key(self, key: int) -> RunRow | None:
+        """A run's summary."""
+        ...
+
+    async def open_runs(self, partitions: Sequence[int], after: int, limit: int) -> list[RunRow]:
+        """Summaries of runs that have not ended, and do not merely wait, by key ascending, keys above `after`."""
+        ...
+
+    async def dues(self, partitions: Sequence[int], after: int, limit: int) -> list[tuple[int, int | None]]:
+        """Keys of waiting runs, ascending and above `after`, and when each must be woken (microseconds since 1970;
+        None: only by a message)."""
         ...
 
     async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from zlib import crc32
 
 import msgspec
 
@@ -44,9 +45,10 @@ class RunRow(msgspec.Struct, kw_only=True):
 
 
 class Keyed(Protocol):
-    """Anything that knows its run's key once the store has given it: a `RunRow`, or an active run."""
+    """Anything that knows its run's partition, and its key once the store has given it: a `RunRow`, say."""
 
     key: int
+    partition: int
 
 
 EventRecord = tuple[Keyed, int, str, int, int, bytes]
@@ -67,9 +69,10 @@ class EventRow(msgspec.Struct, gc=False, array_like=True):
 
 
 class Message(msgspec.Struct, kw_only=True, gc=False):
-    """Something sent to a partition's owner from outside.
+    """Something sent to a run, for the owner of its partition.
 
     Args:
+        partition: -1: the store finds it.
         kind: `start`, `signal`, `cancel`, …: what the engine dispatches on.
         body: JSON; the engine's own business.
         reply: id under which an answer is awaited, or None.
@@ -77,7 +80,7 @@ class Message(msgspec.Struct, kw_only=True, gc=False):
     """
 
     id: int = 0
-    partition: int = 0
+    partition: int = -1
     tenant: str
     run_id: str
     kind: str
@@ -120,6 +123,20 @@ class Lease(msgspec.Struct, kw_only=True):
     clean: bool = True
 
 
+class WorkerRow(msgspec.Struct, kw_only=True):
+    """A worker that lives: it announced itself, and has not left or gone silent since.
+
+    Args:
+        name: the owner's name, as in its leases.
+        build: the build of the code that it serves.
+        partitions: how many it holds.
+    """
+
+    name: str
+    build: str = ""
+    partitions: int = 0
+
+
 class RunFilter(msgspec.Struct, kw_only=True):
     """Which runs to list, newest first. `before` is the `key` the previous page ended with."""
 
@@ -136,6 +153,7 @@ class Append(msgspec.Struct, kw_only=True):
     """One atomic commit of a partition's owner.
 
     Args:
+        epochs: the owner's partitions, and its epoch in each; whatever the commit holds is of one of these.
         starts: new runs; the store sets `key` on each. One whose (tenant, run_id) is taken is a conflict: its row
             keeps key 0 and its events are left out, unless `all_or_nothing`, where one conflict refuses the commit.
         events: in commit order; `run.key` is read after the starts were given theirs.
@@ -149,8 +167,7 @@ class Append(msgspec.Struct, kw_only=True):
         replies: (reply id, body, expires).
     """
 
-    partition: int
-    epoch: int
+    epochs: dict[int, int]
     starts: list[RunRow] = []
     events: list[EventRecord] = []
     summaries: list[RunRow] = []
@@ -175,3 +192,8 @@ class Appended(msgspec.Struct, kw_only=True):
     committed: bool
     inbox: list[Message] = []
     conflicts: list[tuple[RunRow, RunRow]] = []
+
+
+def partition_of(tenant: str, run_id: str, partitions: int) -> int:
+    """The partition of a run that starts: the same in every process. Children and forks live with their origin."""
+    return crc32(f"{tenant}/{run_id}".encode()) % partitions if partitions > 1 else 0

@@ -65,9 +65,13 @@ class MortalStore(QuietStore):
         """See `Store.acquire`."""
         return await self._write("acquire", lambda: self.inner.acquire(partition, owner, ttl))
 
-    async def release(self, lease: Lease, clean: bool = True) -> None:
+    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+        """See `Store.acquire_some`."""
+        return await self._write("acquire", lambda: self.inner.acquire_some(owner, ttl, most))
+
+    async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
         """See `Store.release`."""
-        await self._write("release", lambda: super(MortalStore, self).release(lease, clean))
+        await self._write("release", lambda: super(MortalStore, self).release(leases, clean))
 
     async def _write(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
         if self.dead:

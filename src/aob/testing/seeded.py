@@ -74,10 +74,10 @@ class QuietStore(StoreAround):
         self._changed.set()
         return await self.inner.send_many(sends)
 
-    async def release(self, lease: Lease, clean: bool = True) -> None:
+    async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
         """See `Store.release`."""
         self._changed.set()
-        await self.inner.release(lease, clean)
+        await self.inner.release(leases, clean)
 
     async def close(self) -> None:
         """See `Store.close`."""

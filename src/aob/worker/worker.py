@@ -1,28 +1,30 @@
-"""A process that runs the workflows of the partitions it owns: takes the lease, or stands by until it can."""
+"""A process that runs the workflows of the partitions it owns: it takes its share of them, and stands by while it has
+none."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from aob import telemetry
 from aob.clock import Clock
+from aob.engine.handover import hand_over, quietest
 from aob.engine.host import Host
+from aob.engine.partitions import fair_share
 from aob.engine.payloads import PayloadCodec
 from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported, OperatorError, StoreLocked
 from aob.kernel import guard
 from aob.process import Process, settle_memory, watch_blocking
 from aob.settings import Settings
 from aob.stores.protocol import Store
+from aob.stores.rows import Lease
 from aob.worker.executor import LocalExecutor
 from aob.worker.watchdog import Watchdog
 from aob.workflow.definitions import Activity, Workflow
-
-_PARTITION = 0
 
 
 class Worker:
@@ -55,16 +57,19 @@ class Worker:
         self.host: Host | None = None
         self.executor: LocalExecutor | None = None
         self.failed: AobError | None = None
-        self._standing_by: asyncio.Task[None] | None = None
+        self._sharing: asyncio.Task[None] | None = None
+        self._giving: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._watchdog: Watchdog | None = None
         self._stopped = False
+        self._free = asyncio.Event()
         self._ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        if not await self._take_over():
-            telemetry.tell("standing_by", partition=_PARTITION)
-            self._stand_by()
+        await self._share()
+        if self.host is None:
+            telemetry.tell("standing_by")
+        self._sharing = asyncio.get_running_loop().create_task(self._keep_share())
         return self
 
     async def __aexit__(
@@ -77,9 +82,10 @@ class Worker:
         if self._stopped:
             return
         self._stopped = True
-        if self._standing_by is not None:
-            self._standing_by.cancel()
-            await asyncio.gather(self._standing_by, return_exceptions=True)
+        for task in (self._sharing, self._giving):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await asyncio.gather(*self._closing, return_exceptions=True)
         host, executor = self.host, self.executor
         if self._watchdog is not None:
@@ -89,6 +95,8 @@ class Worker:
         if host is not None:
             await host.stop()
         self.host = self.executor = None
+        with suppress(OperatorError):  # a store that failed is not there to be told
+            await self._store.leave(self._process.name)
         self._ended.set()
 
     async def ended(self) -> None:
@@ -103,10 +111,49 @@ class Worker:
 
     # --- owning -----------------------------------------------------------------------------------
 
-    async def _take_over(self) -> bool:
-        lease = await self._store.acquire(_PARTITION, self._process.name, self._settings.lease_ttl)
-        if lease is None:
-            return False
+    async def _keep_share(self) -> None:
+        """Take what becomes free, and give what is more than this worker's share. While there is nothing to take this
+        looks often, for a dead owner's runs must go on; each release is heard of at once."""
+        ttl = self._settings.lease_ttl
+        while not self._stopped:
+            if self.host is None:
+                await self._store.wait_changed(min(0.5, ttl / 10))
+                await self._clock.sleep(0.02)
+            elif self._store.partitions > 1:
+                await self._clock.sleep(ttl / 10)
+            else:
+                await self._free.wait()
+                self._free.clear()
+                continue
+            try:
+                await self._share()
+            except (LeaseLost, StoreLocked):
+                continue  # somebody else was quicker, or holds the store's lock just now
+            except AobError as e:
+                self._lost(e)
+                return
+
+    async def _share(self) -> None:
+        settings, name = self._settings, self._process.name
+        workers = await self._store.announce(name, settings.lease_ttl, settings.build)
+        share = fair_share(self._store.partitions, len(workers))
+        held = 0 if self.host is None else len(self.host.commits.leases)
+        if held < share:
+            leases = await self._store.acquire_some(name, settings.lease_ttl, share - held)
+            if leases:
+                await self._own(leases)
+        elif held > share and self.host is not None and (self._giving is None or self._giving.done()):
+            giving = hand_over(self.host, quietest(self.host, held - share), settings.drain_timeout)
+            self._giving = asyncio.get_running_loop().create_task(self._give(giving))
+
+    async def _give(self, giving: Coroutine[Any, Any, None]) -> None:
+        with suppress(LeaseLost):  # the host has ended, and said so
+            await giving
+
+    async def _own(self, leases: list[Lease]) -> None:
+        if self.host is not None:
+            await self.host.take(leases)
+            return
         executor = self.make_executor(self._clock, self._process, self._settings)
         host = Host(
             self._store,
@@ -122,39 +169,20 @@ class Worker:
         settle_memory()
         guard.install(watch_blocking)
         self._watchdog = Watchdog(self._settings.blocked_after)
-        await host.start(lease)
-        return True
-
-    def _stand_by(self) -> None:
-        self._standing_by = asyncio.get_running_loop().create_task(self._wait_for_lease())
-
-    async def _wait_for_lease(self) -> None:
-        while not self._stopped:
-            await self._store.wait_changed(min(0.5, self._settings.lease_ttl / 10))
-            await self._clock.sleep(0.02)
-            try:
-                if await self._take_over():
-                    return
-            except (LeaseLost, StoreLocked):
-                continue  # somebody else was quicker, or holds the store's lock just now
-            except AobError as e:
-                self._lost(e)
-                return
+        await host.start(leases)
 
     def _lost(self, error: AobError) -> None:
         """The lease is gone, or the store failed: stop what runs; with a lost lease, stand by again."""
         host, executor = self.host, self.executor
         self.host = self.executor = None
+        self._free.set()
         if self._watchdog is not None:
             self._watchdog.stop()
         if host is not None and executor is not None:
             task = asyncio.get_running_loop().create_task(self._let_go(host, executor))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-        if isinstance(error, LeaseLost):
-            if not self._stopped:
-                self._stand_by()
-        else:
+        if not isinstance(error, LeaseLost):
             self.failed = error
             self._ended.set()
 

@@ -19,7 +19,7 @@ async def test_a_result_behind_an_end_that_came_by_a_message_is_a_late_fact() ->
     lease = await store.acquire(0, "me", 60)
     assert isinstance(lease, Lease)
     row = RunRow(tenant="t", run_id="r", workflow="w", status="running", created=1, updated=1)
-    await store.append(Append(partition=0, epoch=lease.epoch, starts=[row]))
+    await store.append(Append(epochs={0: lease.epoch}, starts=[row]))
     run = ActiveRun(row, None)
 
     class Terminates:
@@ -40,7 +40,7 @@ async def test_a_result_behind_an_end_that_came_by_a_message_is_a_late_fact() ->
         inbox=Terminates(),
         stopped=lambda error: None,
     )
-    commits.start(lease)
+    commits.start([lease])
     await store.send(Message(tenant="t", run_id="r", kind="terminate", body=b"{}"))
     commits.add(run, ev.StepCompleted(0, "step#1", 0, Raw(b'"result"')))
     async with asyncio.timeout(5):

@@ -33,7 +33,7 @@ async def all_of(store: MemoryStore, still: bool = True) -> list[Parcel]:
 
 
 async def put(store: MemoryStore, lease: Lease, parcels: Iterable[Parcel], skip_existing: bool = False) -> list[int]:
-    return [number async for number in import_runs(store, lease, parcels, skip_existing)]
+    return [number async for number in import_runs(store, {0: lease.epoch}, parcels, skip_existing)]
 
 
 async def filled(store: MemoryStore) -> Lease:
@@ -44,7 +44,7 @@ async def filled(store: MemoryStore) -> Lease:
     await committed(
         store,
         Append(
-            partition=0, epoch=lease.epoch, starts=[row], events=story.tell(b"[1]", STEP % REFERENCE),
+            epochs={0: lease.epoch}, starts=[row], events=story.tell(b"[1]", STEP % REFERENCE),
             blobs=[(row, digest_of(BLOB), BLOB)], seen=[(row, "once")],
         ),
     )  # fmt: skip
@@ -109,12 +109,10 @@ async def test_a_run_that_changes_while_it_is_read_is_exported_as_it_was_at_one_
     lease = await taken(store)
     row = a_run("r")
     story = Story(row)
-    await committed(store, Append(partition=0, epoch=lease.epoch, starts=[row], events=story.tell(b"[1]")))
+    await committed(store, Append(epochs={0: lease.epoch}, starts=[row], events=story.tell(b"[1]")))
     busy = Busy(state)
     ended = msgspec.structs.replace(row, status="completed", ended=9)
-    busy.commits = [
-        Append(partition=0, epoch=lease.epoch, events=story.tell(b"[2]", kind="run_completed"), summaries=[ended])
-    ]
+    busy.commits = [Append(epochs={0: lease.epoch}, events=story.tell(b"[2]", kind="run_completed"), summaries=[ended])]
     (parcel,) = await all_of(busy, still=False)
     assert busy.commits == []
     assert (parcel.row.status, [event[0] for event in parcel.events]) == (
@@ -127,11 +125,10 @@ async def test_a_run_that_never_stands_still_is_refused() -> None:
     store = MemoryStore(SystemClock(), state)
     lease = await taken(store)
     row = a_run("r")
-    await committed(store, Append(partition=0, epoch=lease.epoch, starts=[row]))
+    await committed(store, Append(epochs={0: lease.epoch}, starts=[row]))
     busy = Busy(state)
     busy.commits = [
-        Append(partition=0, epoch=lease.epoch, summaries=[msgspec.structs.replace(row, updated=n)])
-        for n in range(10_000)
+        Append(epochs={0: lease.epoch}, summaries=[msgspec.structs.replace(row, updated=n)]) for n in range(10_000)
     ]
     with pytest.raises(StoreServed, match="pause it"):
         await all_of(busy, still=False)
@@ -141,7 +138,7 @@ async def test_a_payload_that_is_missing_ends_the_export() -> None:
     store = MemoryStore(SystemClock())
     lease = await taken(store)
     row = a_run("r")
-    await committed(store, Append(partition=0, epoch=lease.epoch, starts=[row]))
+    await committed(store, Append(epochs={0: lease.epoch}, starts=[row]))
     await told(store, lease, *Story(row).tell(STEP % REFERENCE))
     with pytest.raises(StoreCorrupt, match="missing"):
         await all_of(store)
@@ -174,7 +171,7 @@ async def test_taken_ids_refuse_a_commit_or_are_skipped() -> None:
 async def test_nothing_is_imported_under_a_lease_that_is_lost() -> None:
     store = MemoryStore(SystemClock())
     lease = await taken(store)
-    await store.release(lease)
+    await store.release([lease])
     with pytest.raises(LeaseLost):
         await put(store, lease, many(1))
 
@@ -192,7 +189,7 @@ async def test_standing_still_keeps_workers_out_for_as_long_as_it_takes_and_leav
     assert dead.clean
     await other.close()  # without releasing: it died
     async with standing_still(store, SystemClock(), "me", 0.05) as lease:
-        assert lease is not None and not lease.clean
+        assert lease is not None
     assert not (await taken(store)).clean
 
 

@@ -106,9 +106,9 @@ async def a_damaged_file(tmp_path: Path, *, release: bool) -> Path:
     store = await opened(path)
     lease, run = await taken(store), a_run()
     events = Story(run).tell(*(b"%d" % n + b" " * 900 for n in range(100)))
-    await store.append(Append(partition=0, epoch=lease.epoch, starts=[run], events=events))
+    await store.append(Append(epochs={0: lease.epoch}, starts=[run], events=events))
     if release:
-        await store.release(lease)
+        await store.release([lease])
     await store.close()
     content = bytearray(path.read_bytes())
     page = content.index(b"50    ") // 16384 * 16384
@@ -168,8 +168,7 @@ async def test_a_check_reads_everything_and_names_what_is_wrong(tmp_path: Path) 
     events = [*Story(good).tell(b"1", b"2"), (*wrong[:4], wrong[4] ^ 1, wrong[5])]
     digest = "sha256:" + "0" * 64
     batch = Append(
-        partition=0,
-        epoch=lease.epoch,
+        epochs={0: lease.epoch},
         starts=[good, bad],
         events=events,
         blobs=[(good, digest, b"1"), (good, "x", b"")],
@@ -188,7 +187,7 @@ async def test_a_check_reads_everything_and_names_what_is_wrong(tmp_path: Path) 
 async def test_a_good_store_has_no_problems(tmp_path: Path) -> None:
     store = await opened(tmp_path / "aob.db")
     lease, run = await taken(store, ttl=TTL), a_run()
-    await store.append(Append(partition=0, epoch=lease.epoch, starts=[run]))
+    await store.append(Append(epochs={0: lease.epoch}, starts=[run]))
     await told(store, lease, *Story(run).tell(*(b"%d" % n for n in range(2500))))
     await ended(store, lease, run)
     assert await store.check() == []

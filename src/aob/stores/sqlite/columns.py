@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +27,11 @@ TICKET = (
 def marks(columns: str) -> str:
     """As many placeholders as there are columns."""
     return ", ".join("?" * len(columns.split(",")))
+
+
+def few(values: Sequence[int]) -> str:
+    """Placeholders for these values."""
+    return ", ".join("?" * len(values))
 
 
 def run_values(run: RunRow) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ _INBOX_PAGE = 1000
 _EPOCH = "select epoch from partition where id = ?"
 _FRESH = f"select {columns.MESSAGE} from inbox where partition = ? and id > ? order by id limit {_INBOX_PAGE}"
 _RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
+_RUN_PARTITION = "select partition from run where tenant = ? and run_id = ?"
 _START = (
     f"insert into run ({columns.RUN}) values ({columns.marks(columns.RUN)}) on conflict (tenant, run_id) do nothing"
 )
@@ -106,17 +107,18 @@ class Commits:
         self._read.discard(partition)
 
     def _append(self, batch: Append) -> Appended:
-        self.guard(batch.partition, batch.epoch)
-        if batch.partition not in self._read and (inbox := self._unread(batch)):
+        for partition, epoch in batch.epochs.items():
+            self.guard(partition, epoch)
+        if not self._read.issuperset(batch.epochs) and (inbox := self._unread(batch)):
             return Appended(committed=False, inbox=inbox)
         conflicts = self._start(batch.starts, batch.all_or_nothing) if batch.starts else []
         if conflicts and batch.all_or_nothing:
             raise Refused(Appended(committed=False, conflicts=conflicts))
         many = self._connection.executemany
         if events := batch.events:
-            position = self._position
+            position, epochs = self._position, batch.epochs
             many(_EVENT, [
-                (position := position + 1, run.key, seq, batch.epoch, kind, version, chain, data)
+                (position := position + 1, run.key, seq, epochs[run.partition], kind, version, chain, data)
                 for run, seq, kind, version, chain, data in events if run.key
             ])  # fmt: skip
             self._position = position
@@ -141,7 +143,7 @@ class Commits:
         if batch.tickets:
             many(_TICKET, [columns.ticket_values(ticket) for ticket in batch.tickets])
         if batch.sends:
-            many(_SEND, [columns.message_values(message) for message in batch.sends])
+            many(_SEND, [columns.message_values(self._addressed(message)) for message in batch.sends])
             self._read.difference_update(message.partition for message in batch.sends)
         if batch.replies:
             many("insert or replace into reply (id, body, expires) values (?, ?, ?)", batch.replies)
@@ -171,9 +173,15 @@ class Commits:
         return columns.run_row(values)
 
     def _unread(self, batch: Append) -> list[Message]:
-        partition = batch.partition
-        epoch, mark = self._read_to.get(partition, (0, 0))
-        if epoch != batch.epoch:
+        fresh: list[Message] = []
+        takes = set(batch.takes)
+        for partition, epoch in batch.epochs.items():
+            fresh += self._unread_in(partition, epoch, takes)
+        return fresh
+
+    def _unread_in(self, partition: int, epoch: int, takes: set[int]) -> list[Message]:
+        before, mark = self._read_to.get(partition, (0, 0))
+        if before != epoch:
             mark = 0
         fresh: list[Message] = []
         while not fresh and partition not in self._read:
@@ -182,9 +190,8 @@ class Commits:
                 self._read.add(partition)
             if page:
                 mark = page[-1][0]
-                takes = set(batch.takes)
                 fresh = [columns.message_row(values) for values in page if values[0] not in takes]
-        self._read_to[partition] = (batch.epoch, mark)
+        self._read_to[partition] = (epoch, mark)
         return fresh
 
     def _send(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
@@ -192,7 +199,13 @@ class Commits:
         if conflicts := self._start([start for _, start in sends if start is not None], all_or_nothing=True):
             raise Refused(conflicts)
         for message, _ in sends:
-            self._connection.execute(_SEND, columns.message_values(message))
+            self._connection.execute(_SEND, columns.message_values(self._addressed(message)))
             message.id = self._connection.last_insert_rowid()
             self._read.discard(message.partition)
         return []
+
+    def _addressed(self, message: Message) -> Message:
+        if message.partition < 0:
+            found = self._connection.execute(_RUN_PARTITION, (message.tenant, message.run_id)).fetchone()
+            message.partition = found[0] if found else 0
+        return message

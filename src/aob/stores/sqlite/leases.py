@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aob.clock import Clock
@@ -45,16 +46,20 @@ class Leases:
             self._locks[partition] = (lease.epoch, lock)
         return lease
 
-    async def renew(self, lease: Lease, ttl: float) -> None:
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
         """See `Store.renew`."""
-        epoch, lock = self._locks.get(lease.partition, (0, None))
-        locked = epoch == lease.epoch and lock is not None and lock.take()
-        await self._writer.run(lambda: self._renew(lease, ttl, locked))
+        held = [(lease, self._hold_lock(lease)) for lease in leases]
+        await self._writer.run(lambda: self._renew(held, ttl))
 
-    async def release(self, lease: Lease, clean: bool = True) -> None:
+    async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
         """See `Store.release`."""
-        await self._writer.run(lambda: self._release(lease, clean))
-        self.lost(lease.partition, lease.epoch)
+        await self._writer.run(lambda: self._release(leases, clean))
+        for lease in leases:
+            self.lost(lease.partition, lease.epoch)
+
+    def _hold_lock(self, lease: Lease) -> bool:
+        epoch, lock = self._locks.get(lease.partition, (0, None))
+        return epoch == lease.epoch and lock is not None and lock.take()
 
     def lost(self, partition: int, epoch: int) -> None:
         """The lease is somebody else's now: let them have the lock file."""
@@ -88,16 +93,18 @@ class Leases:
         self._commits.forget(partition)
         return Lease(partition=partition, owner=owner, epoch=epoch, clean=clean)
 
-    def _renew(self, lease: Lease, ttl: float, locked: bool) -> None:
-        self._commits.guard(lease.partition, lease.epoch)
-        self._writer.connection.execute(
-            "update partition set expires = ?, locked = ? where id = ?",
-            (self._clock.monotonic() + ttl, int(locked), lease.partition),
-        )
+    def _renew(self, held: list[tuple[Lease, bool]], ttl: float) -> None:
+        for lease, locked in held:
+            self._commits.guard(lease.partition, lease.epoch)
+            self._writer.connection.execute(
+                "update partition set expires = ?, locked = ? where id = ?",
+                (self._clock.monotonic() + ttl, int(locked), lease.partition),
+            )
 
-    def _release(self, lease: Lease, clean: bool) -> None:
-        self._commits.forget(lease.partition)
-        self._writer.connection.execute(
-            "update partition set released = ?, expires = 0, epoch = epoch + 1 where id = ? and epoch = ?",
-            (int(clean), lease.partition, lease.epoch),
-        )
+    def _release(self, leases: Sequence[Lease], clean: bool) -> None:
+        for lease in leases:
+            self._commits.forget(lease.partition)
+            self._writer.connection.execute(
+                "update partition set released = ?, expires = 0, epoch = epoch + 1 where id = ? and epoch = ?",
+                (int(clean), lease.partition, lease.epoch),
+            )

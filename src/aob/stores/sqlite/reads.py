@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -16,7 +17,7 @@ DELETED = "deleted"
 """Status of what is left of a deleted run while forks share its events; no reader sees it."""
 
 _RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
-_OPEN = f"select {columns.RUN} from run where partition = ? and key > ? and ended is null order by key limit ?"
+_BY_KEY = f"select {columns.RUN} from run where key = ?"
 _LAST_EVENT = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq desc limit 1"
 _EVENTS = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq limit ?"
 _LAST = 1 << 62
@@ -82,9 +83,26 @@ class Reads:
         sql = f"select {columns.RUN} from run where {' and '.join(terms)} order by run.key desc limit ?"
         return [columns.run_row(row) for row in self.rows(sql, tuple(values))]
 
-    def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
+    def run_by_key(self, key: int) -> RunRow | None:
+        """See `Store.run_by_key`."""
+        found = self.rows(_BY_KEY, (key,))
+        return columns.run_row(found[0]) if found and found[0][5] != DELETED else None
+
+    def open_runs(self, partitions: Sequence[int], after: int, limit: int) -> list[RunRow]:
         """See `Store.open_runs`."""
-        return [columns.run_row(row) for row in self.rows(_OPEN, (partition, after, limit))]
+        sql = (
+            f"select {columns.RUN} from run where partition in ({columns.few(partitions)}) and key > ? "
+            "and ended is null and status <> 'waiting' order by key limit ?"
+        )
+        return [columns.run_row(row) for row in self.rows(sql, (*partitions, after, limit))]
+
+    def dues(self, partitions: Sequence[int], after: int, limit: int) -> list[tuple[int, int | None]]:
+        """See `Store.dues`."""
+        sql = (
+            f"select key, due from run where partition in ({columns.few(partitions)}) and key > ? "
+            "and ended is null and status = 'waiting' order by key limit ?"
+        )
+        return [(key, due) for key, due in self.rows(sql, (*partitions, after, limit))]
 
     def events(self, run: int, after: int, limit: int, until: int | None) -> list[EventRow]:
         """See `Store.events`.
@@ -143,9 +161,9 @@ class Reads:
             raise faults.corrupt(self._path, f"the payload {digest} is not what was written")
         return data
 
-    def waiting(self, partition: int) -> list[Message]:
+    def waiting(self, partition: int | None) -> list[Message]:
         """See `Store.waiting`."""
-        sql = f"select {columns.MESSAGE} from inbox where partition = ? order by id"
+        sql = f"select {columns.MESSAGE} from inbox where ?1 is null or partition = ?1 order by id"
         return [columns.message_row(row) for row in self.rows(sql, (partition,))]
 
     def has_reply(self, reply: str) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aob.clock import Clock
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.facts import StoreFacts
-from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow
+from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.facts import facts_of
 from aob.stores.sqlite.leases import Leases
@@ -24,6 +24,9 @@ from aob.stores.sqlite.writer import Writer
 
 class SqliteStore:
     """See `aob.stores.protocol.Store`. Made by `open_store`; used from one event loop."""
+
+    partitions: int = 1
+    skew_us: Callable[[], int] | None = None
 
     def __init__(self, url: str, clock: Clock, process: Process, options: SqliteOptions) -> None:
         self.url = url
@@ -52,14 +55,26 @@ class SqliteStore:
         """See `Store.acquire`."""
         return await self._leases.acquire(partition, owner, ttl)
 
-    async def renew(self, lease: Lease, ttl: float) -> None:
-        """See `Store.renew`."""
-        await self._leases.renew(lease, ttl)
+    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+        """See `Store.acquire_some`."""
+        lease = await self.acquire(0, owner, ttl) if most > 0 else None
+        return [] if lease is None else [lease]
 
-    async def release(self, lease: Lease, clean: bool = True) -> None:
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
+        """See `Store.renew`."""
+        await self._leases.renew(leases, ttl)
+
+    async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
         """See `Store.release`."""
-        await self._leases.release(lease, clean)
+        await self._leases.release(leases, clean)
         self._watch.ring()
+
+    async def announce(self, owner: str, ttl: float, build: str = "") -> list[WorkerRow]:
+        """See `Store.announce`: there is one partition, and whoever has it does all the work."""
+        return [WorkerRow(name=owner, build=build)]
+
+    async def leave(self, owner: str) -> None:
+        """See `Store.leave`."""
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
@@ -81,7 +96,7 @@ class SqliteStore:
             self._watch.notify()
         return conflicts
 
-    async def waiting(self, partition: int) -> list[Message]:
+    async def waiting(self, partition: int | None = None) -> list[Message]:
         """See `Store.waiting`."""
         return self._reads.waiting(partition)
 
@@ -101,9 +116,17 @@ class SqliteStore:
         """See `Store.list_runs`."""
         return self._reads.runs(where)
 
-    async def open_runs(self, partition: int, after: int, limit: int) -> list[RunRow]:
+    async def run_by_key(self, key: int) -> RunRow | None:
+        """See `Store.run_by_key`."""
+        return self._reads.run_by_key(key)
+
+    async def open_runs(self, partitions: Sequence[int], after: int, limit: int) -> list[RunRow]:
         """See `Store.open_runs`."""
-        return self._reads.open_runs(partition, after, limit)
+        return self._reads.open_runs(partitions, after, limit)
+
+    async def dues(self, partitions: Sequence[int], after: int, limit: int) -> list[tuple[int, int | None]]:
+        """See `Store.dues`."""
+        return self._reads.dues(partitions, after, limit)
 
     async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
         """See `Store.events`."""

@@ -42,7 +42,7 @@ class CommitTests(StoreSetting):
         async with self.owned() as (a, lease):
             runs = [a_run("x"), a_run("y")]
             events = [event for run in runs for event in Story(run).tell(b"1", b"2")]
-            await committed(a, Append(partition=0, epoch=lease.epoch, starts=runs, events=events))
+            await committed(a, Append(epochs={0: lease.epoch}, starts=runs, events=events))
             assert await datas(a, runs[0].key) == await datas(a, runs[1].key) == [b"1", b"2"]
 
     async def test_events_keep_the_order_of_commits(self) -> None:
@@ -73,7 +73,7 @@ class CommitTests(StoreSetting):
             await started(a, lease, first)
             again, other = a_run("x", workflow="second"), a_run("y")
             batch = Append(
-                partition=0, epoch=lease.epoch, starts=[again, other],
+                epochs={0: lease.epoch}, starts=[again, other],
                 events=[*Story(again).tell(b"lost"), *Story(other).tell(b"kept")],
                 blobs=[(again, "sha256:1", b"lost")], seen=[(again, "lost")],
             )  # fmt: skip
@@ -87,7 +87,7 @@ class CommitTests(StoreSetting):
     async def test_two_starts_of_one_id_in_a_batch_conflict_with_each_other(self) -> None:
         async with self.owned() as (a, lease):
             first, second = a_run("x"), a_run("x")
-            appended = await a.append(Append(partition=0, epoch=lease.epoch, starts=[first, second]))
+            appended = await a.append(Append(epochs={0: lease.epoch}, starts=[first, second]))
             assert appended.committed
             assert appended.conflicts[0][0] is second
             assert appended.conflicts[0][1].key == first.key > 0
@@ -106,7 +106,7 @@ class CommitTests(StoreSetting):
             await started(a, lease, first)
             again, other = a_run("x"), a_run("y")
             batch = Append(
-                partition=0, epoch=lease.epoch, starts=[other, again], events=Story(other).tell(b"1"),
+                epochs={0: lease.epoch}, starts=[other, again], events=Story(other).tell(b"1"),
                 sends=[a_message()], replies=[("q", b"1", 2**50)], all_or_nothing=True,
             )  # fmt: skip
             appended = await a.append(batch)
@@ -128,10 +128,10 @@ class CommitTests(StoreSetting):
                 "deaths": 13, "attributes": {"k": "2", "l": "3"},
             }.items():  # fmt: skip
                 setattr(run, name, value)
-            await committed(a, Append(partition=0, epoch=lease.epoch, summaries=[run]))
+            await committed(a, Append(epochs={0: lease.epoch}, summaries=[run]))
             assert await a.get_run("t", "x") == run
             run.attributes, run.ended, run.due, run.reason = {}, None, None, None
-            await committed(a, Append(partition=0, epoch=lease.epoch, summaries=[run]))
+            await committed(a, Append(epochs={0: lease.epoch}, summaries=[run]))
             assert await a.get_run("t", "x") == run
 
     async def test_a_seq_is_written_once_or_the_whole_batch_is_refused(self) -> None:
@@ -140,7 +140,7 @@ class CommitTests(StoreSetting):
             await started(a, lease, run)
             await told(a, lease, *Story(run).tell(b"first"))
             batch = Append(
-                partition=0, epoch=lease.epoch, starts=[a_run("y")], events=Story(run).tell(b"second"),
+                epochs={0: lease.epoch}, starts=[a_run("y")], events=Story(run).tell(b"second"),
                 replies=[("q", b"1", 2**50)],
             )  # fmt: skip
             try:
@@ -158,10 +158,10 @@ class CommitTests(StoreSetting):
         async with self.owned() as (a, lease):
             run, other = a_run(), a_run("other")
             await started(a, lease, run, other)
-            await committed(a, Append(partition=0, epoch=lease.epoch, seen=[(run, "c1"), (other, "c1"), (run, "c2")]))
+            await committed(a, Append(epochs={0: lease.epoch}, seen=[(run, "c1"), (other, "c1"), (run, "c2")]))
             assert await a.seen(run.key) == {"c1", "c2"}
             try:
-                again = Append(partition=0, epoch=lease.epoch, seen=[(run, "c1")], events=Story(run).tell(b"twice"))
+                again = Append(epochs={0: lease.epoch}, seen=[(run, "c1")], events=Story(run).tell(b"twice"))
                 await a.append(again)
             except StoreCorrupt:
                 assert await datas(a, run.key) == []
@@ -170,7 +170,7 @@ class CommitTests(StoreSetting):
 
     async def test_an_empty_batch_is_fine(self) -> None:
         async with self.owned() as (a, lease):
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            await committed(a, Append(epochs={0: lease.epoch}))
             assert await a.list_runs(RunFilter()) == []
 
     async def test_blobs_are_kept_once_and_read_anywhere(self) -> None:
@@ -183,7 +183,7 @@ class CommitTests(StoreSetting):
                 (run, "sha256:2", b""),
                 (run, "sha256:1", big),
             ]
-            await committed(a, Append(partition=0, epoch=lease.epoch, blobs=blobs))
+            await committed(a, Append(epochs={0: lease.epoch}, blobs=blobs))
             assert await b.blob("sha256:1") == big
             assert await b.blob("sha256:2") == b""
             assert await b.blob("sha256:3") is None
@@ -206,7 +206,7 @@ class CommitTests(StoreSetting):
             lease = await taken(a)
             await a.close()
             await a.close()
-            for call in (a.append(Append(partition=0, epoch=lease.epoch)), a.get_run("t", "r"), a.wait_changed(60)):
+            for call in (a.append(Append(epochs={0: lease.epoch})), a.get_run("t", "r"), a.wait_changed(60)):
                 try:
                     await call
                 except StoreUnavailable as e:

@@ -28,7 +28,7 @@ class InboxTests(StoreSetting):
             lease = await taken(a)
             for n in range(3):
                 assert await b.send(a_message(f"r{n}", body=b"%d" % n, reply=f"q{n}", expires=n)) is None
-            batch = Append(partition=0, epoch=lease.epoch, starts=[a_run("mine")])
+            batch = Append(epochs={0: lease.epoch}, starts=[a_run("mine")])
             refused = await a.append(batch)
             assert not refused.committed
             assert batch.starts[0].key == 0
@@ -38,28 +38,28 @@ class InboxTests(StoreSetting):
             assert await a.get_run("t", "mine") is None
             batch.takes = [m.id for m in refused.inbox]
             await committed(a, batch)
-            await a.release(lease)
-            await committed(b, Append(partition=0, epoch=(await taken(b, owner="b")).epoch))
+            await a.release([lease])
+            await committed(b, Append(epochs={0: (await taken(b, owner="b")).epoch}))
 
     async def test_messages_are_handed_out_once_to_an_epoch(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             lease = await taken(a)
             await b.send(a_message())
-            assert len((await a.append(Append(partition=0, epoch=lease.epoch))).inbox) == 1
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            assert len((await a.append(Append(epochs={0: lease.epoch}))).inbox) == 1
+            await committed(a, Append(epochs={0: lease.epoch}))
             await b.send(a_message("second"))
-            assert [m.run_id for m in (await a.append(Append(partition=0, epoch=lease.epoch))).inbox] == ["second"]
+            assert [m.run_id for m in (await a.append(Append(epochs={0: lease.epoch}))).inbox] == ["second"]
 
     async def test_messages_that_were_not_taken_come_again_to_the_next_owner(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             lease = await taken(a)
             await b.send(a_message("kept"))
             await b.send(a_message("dealt with"))
-            inbox = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
-            await committed(a, Append(partition=0, epoch=lease.epoch, takes=[inbox[1].id]))
-            await a.release(lease)
+            inbox = (await a.append(Append(epochs={0: lease.epoch}))).inbox
+            await committed(a, Append(epochs={0: lease.epoch}, takes=[inbox[1].id]))
+            await a.release([lease])
             again = await taken(a)
-            assert [m.run_id for m in (await a.append(Append(partition=0, epoch=again.epoch))).inbox] == ["kept"]
+            assert [m.run_id for m in (await a.append(Append(epochs={0: again.epoch}))).inbox] == ["kept"]
 
     async def test_waiting_messages_are_shown_to_anybody_until_they_are_taken(self) -> None:
         async with self.opened(2) as (_, (a, b)):
@@ -71,38 +71,38 @@ class InboxTests(StoreSetting):
                 shown = await store.waiting(0)
                 assert [m.run_id for m in shown] == ["first", "second"]
                 assert (shown[0].body, shown[0].reply, shown[0].expires) == (b"[1]", "q", 9)
-            inbox = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
+            inbox = (await a.append(Append(epochs={0: lease.epoch}))).inbox
             assert [m.id for m in inbox] == [m.id for m in await b.waiting(0)]
-            await committed(a, Append(partition=0, epoch=lease.epoch, takes=[inbox[0].id]))
+            await committed(a, Append(epochs={0: lease.epoch}, takes=[inbox[0].id]))
             assert [m.run_id for m in await b.waiting(0)] == ["second"]
 
     async def test_messages_sent_before_there_is_an_owner_wait(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             await b.send(a_message())
             lease = await taken(a)
-            assert len((await a.append(Append(partition=0, epoch=lease.epoch))).inbox) == 1
+            assert len((await a.append(Append(epochs={0: lease.epoch}))).inbox) == 1
 
     async def test_messages_of_the_owners_own_store_are_handed_out_too(self) -> None:
         async with self.owned() as (a, lease):
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            await committed(a, Append(epochs={0: lease.epoch}))
             await a.send(a_message())
-            assert len((await a.append(Append(partition=0, epoch=lease.epoch))).inbox) == 1
+            assert len((await a.append(Append(epochs={0: lease.epoch}))).inbox) == 1
 
     async def test_other_partitions_messages_are_not_handed_out(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             lease = await taken(a)
             await b.send(a_message(partition=1))
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            await committed(a, Append(epochs={0: lease.epoch}))
             other = await taken(b, 1, "b")
-            assert len((await b.append(Append(partition=1, epoch=other.epoch))).inbox) == 1
+            assert len((await b.append(Append(epochs={1: other.epoch}))).inbox) == 1
 
     async def test_a_message_can_be_taken_unseen(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             lease, message = await taken(a), a_message()
             await b.send(message)
             assert message.id > 0
-            await committed(a, Append(partition=0, epoch=lease.epoch, takes=[message.id]))
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            await committed(a, Append(epochs={0: lease.epoch}, takes=[message.id]))
+            await committed(a, Append(epochs={0: lease.epoch}))
 
     async def test_ids_only_grow_even_when_the_inbox_was_empty(self) -> None:
         async with self.opened(2) as (_, (a, b)):
@@ -110,31 +110,31 @@ class InboxTests(StoreSetting):
             last = 0
             for n in range(4):
                 await b.send(a_message(f"r{n}"))
-                (message,) = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
+                (message,) = (await a.append(Append(epochs={0: lease.epoch}))).inbox
                 assert message.id > last
                 last = message.id
-                await committed(a, Append(partition=0, epoch=lease.epoch, takes=[message.id]))
+                await committed(a, Append(epochs={0: lease.epoch}, takes=[message.id]))
 
     async def test_a_commit_sends_messages_to_its_own_and_other_partitions(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             mine, yours = await taken(a, 0), await taken(b, 1, "b")
-            await committed(b, Append(partition=1, epoch=yours.epoch))
+            await committed(b, Append(epochs={1: yours.epoch}))
             sends = [a_message("here"), a_message("there", partition=1)]
-            await committed(a, Append(partition=0, epoch=mine.epoch, sends=sends))
-            assert [m.run_id for m in (await a.append(Append(partition=0, epoch=mine.epoch))).inbox] == ["here"]
-            assert [m.run_id for m in (await b.append(Append(partition=1, epoch=yours.epoch))).inbox] == ["there"]
+            await committed(a, Append(epochs={0: mine.epoch}, sends=sends))
+            assert [m.run_id for m in (await a.append(Append(epochs={0: mine.epoch}))).inbox] == ["here"]
+            assert [m.run_id for m in (await b.append(Append(epochs={1: yours.epoch}))).inbox] == ["there"]
 
     async def test_a_great_many_messages_come_in_pages_in_order(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             lease = await taken(a)
             await b.send_many([(a_message(f"r{n}"), None) for n in range(2500)])
             heard: list[Message] = []
-            batch = Append(partition=0, epoch=lease.epoch)
+            batch = Append(epochs={0: lease.epoch})
             while not (appended := await a.append(batch)).committed:
                 heard += appended.inbox
                 batch.takes = [m.id for m in heard]
             assert [m.run_id for m in heard] == [f"r{n}" for n in range(2500)]
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            await committed(a, Append(epochs={0: lease.epoch}))
 
     async def test_a_start_is_sent_with_its_pending_run(self) -> None:
         async with self.opened(2) as (_, (a, b)):
@@ -143,7 +143,7 @@ class InboxTests(StoreSetting):
             assert await b.send(a_message("x", "start"), run) is None
             assert run.key > 0
             assert await a.get_run("t", "x") == run
-            (message,) = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
+            (message,) = (await a.append(Append(epochs={0: lease.epoch}))).inbox
             assert message.kind == "start"
 
     async def test_a_start_of_a_taken_id_writes_nothing_and_returns_the_run(self) -> None:
@@ -153,7 +153,7 @@ class InboxTests(StoreSetting):
             again = a_run("x", status="pending")
             assert await b.send(a_message("x", "start"), again) == first
             assert again.key == 0
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            await committed(a, Append(epochs={0: lease.epoch}))
 
     async def test_many_starts_are_sent_together_or_not_at_all(self) -> None:
         async with self.opened(2) as (_, (a, b)):
@@ -164,19 +164,19 @@ class InboxTests(StoreSetting):
             assert conflicts == [(sends[1][1], first)]
             assert [run.key for _, run in sends] == [0, 0, 0]
             assert len(await b.list_runs(RunFilter())) == 1
-            await committed(a, Append(partition=0, epoch=lease.epoch))
+            await committed(a, Append(epochs={0: lease.epoch}))
             del sends[1]
             assert await b.send_many(sends) == []
-            assert [m.run_id for m in (await a.append(Append(partition=0, epoch=lease.epoch))).inbox] == ["w", "y"]
+            assert [m.run_id for m in (await a.append(Append(epochs={0: lease.epoch}))).inbox] == ["w", "y"]
 
     async def test_keys_given_by_several_stores_do_not_meet(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             lease = await taken(a)
             runs = [a_run(f"r{n}") for n in range(6)]
             for mine, yours in zip(runs[::2], runs[1::2], strict=True):
-                inbox = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
+                inbox = (await a.append(Append(epochs={0: lease.epoch}))).inbox
                 takes = [m.id for m in inbox]
-                await committed(a, Append(partition=0, epoch=lease.epoch, starts=[mine], takes=takes))
+                await committed(a, Append(epochs={0: lease.epoch}, starts=[mine], takes=takes))
                 await b.send(a_message(yours.run_id, "start"), yours)
             keys = [run.key for run in runs]
             assert keys == sorted(set(keys))
@@ -185,7 +185,7 @@ class InboxTests(StoreSetting):
         async with self.opened(2) as (_, (a, b)):
             lease = await taken(a)
             assert await b.take_reply("q") is None
-            await committed(a, Append(partition=0, epoch=lease.epoch, replies=[("q", b"yes", 2**50)]))
+            await committed(a, Append(epochs={0: lease.epoch}, replies=[("q", b"yes", 2**50)]))
             assert await b.take_reply("q") == b"yes"
             assert await b.take_reply("q") is None
 
@@ -194,7 +194,7 @@ class InboxTests(StoreSetting):
             lease = await taken(a)
             soon = clock.now_us() + 1_000_000
             replies = [("early", b"1", soon), ("later", b"2", soon + 60_000_000)]
-            await committed(a, Append(partition=0, epoch=lease.epoch, replies=replies))
+            await committed(a, Append(epochs={0: lease.epoch}, replies=replies))
             clock.seconds += 2
             await a.sweep(lease, 0, 10)
             assert (await a.take_reply("early"), await a.take_reply("later")) == (None, b"2")
@@ -210,7 +210,7 @@ class InboxTests(StoreSetting):
 
             senders = asyncio.gather(sender(b, "b"), sender(c, "c"))
             heard: list[Message] = []
-            batch = Append(partition=0, epoch=lease.epoch)
+            batch = Append(epochs={0: lease.epoch})
             while len(heard) < 80:
                 appended = await a.append(batch)
                 heard += appended.inbox
@@ -243,7 +243,7 @@ class InboxTests(StoreSetting):
             await a.wait_changed(LONG)
             await b.send(a_message("second"))
             await a.wait_changed(LONG)
-            inbox = (await a.append(Append(partition=0, epoch=lease.epoch))).inbox
+            inbox = (await a.append(Append(epochs={0: lease.epoch}))).inbox
             assert [m.run_id for m in inbox] == ["r", "second"]
 
     async def test_every_waiting_task_hears_of_a_change_also_one_that_was_busy(self) -> None:
@@ -286,6 +286,6 @@ class InboxTests(StoreSetting):
             await b.wait_changed(0.01)
             waiting = asyncio.create_task(b.wait_changed(LONG))
             await asyncio.sleep(0)
-            await a.release(lease)
+            await a.release([lease])
             await waiting
             assert await b.acquire(0, "b", TTL) is not None

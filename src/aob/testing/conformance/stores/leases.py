@@ -53,7 +53,7 @@ class LeaseTests(StoreSetting):
     async def test_a_released_partition_is_free_at_once_and_clean(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             old = await taken(a)
-            await a.release(old)
+            await a.release([old])
             lease = await taken(b, owner="b")
             assert lease.epoch > old.epoch
             assert lease.clean
@@ -63,7 +63,7 @@ class LeaseTests(StoreSetting):
             await taken(a)
             clock.seconds += TTL + 1
             found = await taken(b, owner="b")
-            await b.release(found, clean=False)
+            await b.release([found], clean=False)
             lease = await taken(c, owner="c")
             assert lease.epoch > found.epoch
             assert (found.clean, lease.clean) == (False, False)
@@ -88,7 +88,7 @@ class LeaseTests(StoreSetting):
             lease = await taken(a)
             for _ in range(3):
                 clock.seconds += TTL - 1
-                await a.renew(lease, TTL)
+                await a.renew([lease], TTL)
             assert await b.acquire(0, "b", TTL) is None
             await started(a, lease, a_run())
 
@@ -97,7 +97,7 @@ class LeaseTests(StoreSetting):
             lease = await taken(a)
             clock.seconds += 100 * TTL
             await started(a, lease, a_run())
-            await a.renew(lease, TTL)
+            await a.renew([lease], TTL)
 
     async def test_a_replaced_owner_is_refused_everything(self) -> None:
         async with self.opened(2) as (clock, (a, b)):
@@ -107,10 +107,10 @@ class LeaseTests(StoreSetting):
             await ended(a, old, run)
             clock.seconds += TTL + 1
             new = await taken(b, owner="b")
-            late = Append(partition=0, epoch=old.epoch, events=Story(run, 1).tell(b"late"))
+            late = Append(epochs={0: old.epoch}, events=Story(run, 1).tell(b"late"))
             assert await lost(a.append(late))
-            assert await lost(a.append(Append(partition=0, epoch=old.epoch)))
-            assert await lost(a.renew(old, TTL))
+            assert await lost(a.append(Append(epochs={0: old.epoch})))
+            assert await lost(a.renew([old], TTL))
             assert await lost(a.sweep(old, 1_000, 10))
             assert await lost(a.delete_run(old, run.key))
             assert await datas(b, run.key) == [b"mine"]
@@ -125,7 +125,7 @@ class LeaseTests(StoreSetting):
                 await told(a, old, *story.tell(b"%d" % n))
             clock.seconds += TTL + 1
             await taken(b, owner="b")
-            assert await lost(a.append(Append(partition=0, epoch=old.epoch, events=story.tell(b"late"))))
+            assert await lost(a.append(Append(epochs={0: old.epoch}, events=story.tell(b"late"))))
             assert len(await datas(b, run.key)) == 5
 
     async def test_a_later_epoch_of_the_same_store_counts(self) -> None:
@@ -133,15 +133,15 @@ class LeaseTests(StoreSetting):
             old = await taken(a)
             clock.seconds += TTL + 1
             new = await taken(a)
-            assert await lost(a.append(Append(partition=0, epoch=old.epoch)))
-            await committed(a, Append(partition=0, epoch=new.epoch))
+            assert await lost(a.append(Append(epochs={0: old.epoch})))
+            await committed(a, Append(epochs={0: new.epoch}))
 
     async def test_releasing_a_lost_lease_takes_nothing_from_the_new_owner(self) -> None:
         async with self.opened(3) as (clock, (a, b, c)):
             old = await taken(a)
             clock.seconds += TTL + 1
             new = await taken(b, owner="b")
-            await a.release(old)
+            await a.release([old])
             assert await c.acquire(0, "c", TTL) is None
             await started(b, new, a_run())
 
@@ -150,25 +150,25 @@ class LeaseTests(StoreSetting):
             old = await taken(a)
             clock.seconds += TTL + 1
             new = await taken(b, owner="b")
-            assert await lost(a.renew(old, TTL))
+            assert await lost(a.renew([old], TTL))
             await a.close()
             assert await c.acquire(0, "c", TTL) is None
-            await b.renew(new, TTL)
+            await b.renew([new], TTL)
             assert await c.acquire(0, "c", TTL) is None
 
     async def test_after_release_nothing_more_is_written(self) -> None:
         async with self.opened() as (_, (a,)):
             lease = await taken(a)
-            await a.release(lease)
-            assert await lost(a.append(Append(partition=0, epoch=lease.epoch)))
-            assert await lost(a.renew(lease, TTL))
+            await a.release([lease])
+            assert await lost(a.append(Append(epochs={0: lease.epoch})))
+            assert await lost(a.renew([lease], TTL))
 
     async def test_an_epoch_that_never_was_is_refused(self) -> None:
         async with self.opened() as (_, (a,)):
-            assert await lost(a.append(Append(partition=0, epoch=1)))
+            assert await lost(a.append(Append(epochs={0: 1})))
             lease = await taken(a)
-            assert await lost(a.append(Append(partition=0, epoch=lease.epoch + 1)))
-            assert await lost(a.append(Append(partition=1, epoch=lease.epoch)))
+            assert await lost(a.append(Append(epochs={0: lease.epoch + 1})))
+            assert await lost(a.append(Append(epochs={1: lease.epoch})))
 
     async def test_events_carry_the_epoch_they_were_committed_under(self) -> None:
         async with self.opened(2) as (_, (a, b)):
@@ -176,7 +176,7 @@ class LeaseTests(StoreSetting):
             story = Story(run)
             await started(a, first, run)
             await told(a, first, *story.tell(b"1"))
-            await a.release(first)
+            await a.release([first])
             second = await taken(b, owner="b")
             await told(b, second, *story.tell(b"2"))
             assert [event.epoch for event in await a.events(run.key, 0, 10)] == [first.epoch, second.epoch]

@@ -66,12 +66,12 @@ class ReadTests(StoreSetting):
             runs = [a_run("w"), a_run("x", ended=9, status="failed"), a_run("y", status="parked"), a_run("z")]
             await started(a, here, *runs)
             await started(a, there, a_run("other", partition=1))
-            assert [run.run_id for run in await a.open_runs(0, 0, 10)] == ["w", "y", "z"]
-            assert [run.run_id for run in await a.open_runs(0, 0, 2)] == ["w", "y"]
-            assert [run.run_id for run in await a.open_runs(0, runs[0].key, 1)] == ["y"]
+            assert [run.run_id for run in await a.open_runs([0], 0, 10)] == ["w", "y", "z"]
+            assert [run.run_id for run in await a.open_runs([0], 0, 2)] == ["w", "y"]
+            assert [run.run_id for run in await a.open_runs([0], runs[0].key, 1)] == ["y"]
             runs[3].ended = 10
-            await committed(a, Append(partition=0, epoch=here.epoch, summaries=[runs[3]]))
-            assert [run.run_id for run in await a.open_runs(0, 0, 10)] == ["w", "y"]
+            await committed(a, Append(epochs={0: here.epoch}, summaries=[runs[3]]))
+            assert [run.run_id for run in await a.open_runs([0], 0, 10)] == ["w", "y"]
 
     async def test_events_are_read_from_and_to_a_seq(self) -> None:
         async with self.owned() as (a, lease):
@@ -95,14 +95,14 @@ class ReadTests(StoreSetting):
             origin = a_run("origin")
             story = Story(origin)
             shared = story.tell(b"1", b"2", b"3")
-            await committed(a, Append(partition=0, epoch=lease.epoch, starts=[origin], events=shared))
+            await committed(a, Append(epochs={0: lease.epoch}, starts=[origin], events=shared))
             fork = a_run("fork", origin=origin.key, origin_seq=2)
             own = Story(fork, 2, shared[1][4]).tell(b"3'", b"4'")
-            await committed(a, Append(partition=0, epoch=lease.epoch, starts=[fork], events=own))
+            await committed(a, Append(epochs={0: lease.epoch}, starts=[fork], events=own))
             await told(a, lease, *story.tell(b"4"))
             second = a_run("second", origin=fork.key, origin_seq=3)
             tail = Story(second, 3, own[0][4]).tell(b"4''")
-            await committed(a, Append(partition=0, epoch=lease.epoch, starts=[second], events=tail))
+            await committed(a, Append(epochs={0: lease.epoch}, starts=[second], events=tail))
             early = a_run("early", origin=fork.key, origin_seq=1)
             await started(a, lease, early)
             lasts = [await a.last_event(run.key) for run in (origin, fork, second, early)]
@@ -157,7 +157,7 @@ class ReadTests(StoreSetting):
                 a_ticket("one", tenant="u"),
                 a_ticket("three", assignees=["me", "ü"], schema=b"{}", deadline=9),
             ]
-            await committed(a, Append(partition=0, epoch=lease.epoch, tickets=tickets))
+            await committed(a, Append(epochs={0: lease.epoch}, tickets=tickets))
             assert await b.tickets(None, None, None, 10) == tickets[::-1]
             assert await b.tickets("t", None, None, 10) == [tickets[3], tickets[1], tickets[0]]
             assert await b.tickets("t", "open", None, 10) == [tickets[3], tickets[0]]
@@ -170,9 +170,9 @@ class ReadTests(StoreSetting):
     async def test_a_decided_ticket_keeps_its_place(self) -> None:
         async with self.owned() as (a, lease):
             one, two = a_ticket("one"), a_ticket("two")
-            await committed(a, Append(partition=0, epoch=lease.epoch, tickets=[one, two]))
+            await committed(a, Append(epochs={0: lease.epoch}, tickets=[one, two]))
             one.status, one.by, one.reason, one.closed = "approved", "me", "fine", 9
             one.data, one.assignees, one.deadline = b"[1]", ["you"], 99
-            await committed(a, Append(partition=0, epoch=lease.epoch, tickets=[one]))
+            await committed(a, Append(epochs={0: lease.epoch}, tickets=[one]))
             assert await a.tickets("t", None, None, 10) == [two, one]
             assert await a.get_ticket("t", "one") == one

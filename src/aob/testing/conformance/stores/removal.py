@@ -24,7 +24,7 @@ async def forked(store: Store, lease: Lease, origin: RunRow, run_id: str, shared
     before = await store.events(origin.key, 0, shared)
     fork = a_run(run_id, origin=origin.key, origin_seq=shared)
     own = Story(fork, shared, before[-1].chain).tell(run_id.encode())
-    await committed(store, Append(partition=0, epoch=lease.epoch, starts=[fork], events=own))
+    await committed(store, Append(epochs={0: lease.epoch}, starts=[fork], events=own))
     return fork
 
 
@@ -63,7 +63,7 @@ class RemovalTests(StoreSetting):
             run, other = a_run("x"), a_run("y")
             await started(a, lease, run, other)
             batch = Append(
-                partition=0, epoch=lease.epoch, events=Story(run).tell(b"1"), seen=[(run, "c"), (other, "c")],
+                epochs={0: lease.epoch}, events=Story(run).tell(b"1"), seen=[(run, "c"), (other, "c")],
                 tickets=[a_ticket("a", run_id="x"), a_ticket("b", run_id="y"), a_ticket("a", run_id="x", tenant="u")],
                 blobs=[(run, "sha256:1", b"1"), (run, "sha256:2", b"2"), (other, "sha256:2", b"2")],
             )  # fmt: skip
@@ -114,7 +114,7 @@ class RemovalTests(StoreSetting):
                 last_key, last_position = run.key, event.position
                 await ended(a, lease, run)
                 await a.delete_run(lease, run.key)
-                await a.release(lease)
+                await a.release([lease])
                 a, b = b, a
                 lease = await taken(a, owner=f"{n}")
 
@@ -124,13 +124,13 @@ class RemovalTests(StoreSetting):
             await started(a, lease, origin)
             blobs: list[tuple[Keyed, str, bytes]] = [(origin, "sha256:1", b"1")]
             events = Story(origin).tell(b"1", b"2", b"3")
-            await committed(a, Append(partition=0, epoch=lease.epoch, events=events, blobs=blobs))
+            await committed(a, Append(epochs={0: lease.epoch}, events=events, blobs=blobs))
             fork = await forked(a, lease, origin, "fork", 2)
             await ended(a, lease, origin)
             await a.delete_run(lease, origin.key)
             assert await a.get_run("t", "origin") is None
             assert [run.run_id for run in await a.list_runs(RunFilter())] == ["fork"]
-            assert [run.run_id for run in await a.open_runs(0, 0, 10)] == ["fork"]
+            assert [run.run_id for run in await a.open_runs([0], 0, 10)] == ["fork"]
             assert await datas(a, fork.key) == [b"1", b"2", b"fork"]
             assert await a.blob("sha256:1") == b"1"
             assert await a.sweep(lease, 2**60, 10) == 0

@@ -106,19 +106,19 @@ async def committed(store: Store, batch: Append) -> None:
 
 async def started(store: Store, lease: Lease, *runs: RunRow) -> None:
     """Commit runs without events."""
-    await committed(store, Append(partition=lease.partition, epoch=lease.epoch, starts=list(runs)))
+    await committed(store, Append(epochs={lease.partition: lease.epoch}, starts=list(runs)))
 
 
 async def told(store: Store, lease: Lease, *events: EventRecord) -> None:
     """Commit events."""
-    await committed(store, Append(partition=lease.partition, epoch=lease.epoch, events=list(events)))
+    await committed(store, Append(epochs={lease.partition: lease.epoch}, events=list(events)))
 
 
 async def ended(store: Store, lease: Lease, *runs: RunRow, at: int = 100) -> None:
     """Commit the ends of runs."""
     for run in runs:
         run.status, run.ended, run.updated = "completed", at, at
-    await committed(store, Append(partition=lease.partition, epoch=lease.epoch, summaries=list(runs)))
+    await committed(store, Append(epochs={lease.partition: lease.epoch}, summaries=list(runs)))
 
 
 async def datas(store: Store, run: int, after: int = 0, limit: int = 1000, until: int | None = None) -> list[bytes]:

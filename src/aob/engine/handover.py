@@ -1,0 +1,55 @@
+"""Giving partitions to another worker while this one goes on: nothing new is begun for their runs, what is in flight
+has some time to finish, then they leave memory and the leases are released. Other runs notice nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from aob import telemetry
+
+if TYPE_CHECKING:
+    from aob.engine.host import Host
+
+_LOOK_AGAIN = 0.01
+
+
+def quietest(host: Host, count: int) -> list[int]:
+    """The partitions whose move disturbs least: those with the fewest attempts in flight, then runs in memory."""
+    weight = dict.fromkeys((p for p in host.commits.leases if p not in host.leaving), 0)
+    for run in host.residents.all():
+        if run.row.partition in weight:
+            weight[run.row.partition] += 1 + 1_000 * run.busy
+    return sorted(weight, key=lambda p: (weight[p], p))[:count]
+
+
+async def hand_over(host: Host, partitions: Iterable[int], within: float) -> None:
+    """Release these partitions, each as soon as its runs are still; after `within` seconds their attempts are
+    stopped, and made again by the next owner."""
+    host.leaving |= (remaining := set(partitions))
+    stop_at = host.clock.monotonic() + within
+    while remaining and host.failed is None:
+        if host.clock.monotonic() >= stop_at:
+            for run in host.residents.all():
+                if run.row.partition in remaining:
+                    host.dispatch.stop_attempts(run)
+                    run.busy = 0
+        await host.commits.ack()
+        still = remaining - _moving(host, remaining)
+        leases = [host.commits.give_up(partition) for partition in still]
+        for partition in still:
+            host.residents.expel(partition)
+        if leases:
+            await host.store.release(leases)
+            for lease in leases:
+                telemetry.tell("lease_released", partition=lease.partition, epoch=lease.epoch)
+        host.leaving -= still
+        remaining -= still
+        if remaining:
+            await host.clock.sleep(_LOOK_AGAIN)
+
+
+def _moving(host: Host, partitions: set[int]) -> set[int]:
+    """Those partitions of which something is in flight or not committed yet."""
+    runs = {run.row.partition for run in host.residents.all() if run.busy or run.pending}
+    return partitions & (runs | host.commits.holding() | host.inbox.dealing_with())
