@@ -7,3 +7,10 @@ from aob.testing.conformance.engine_harness import memory_engine
 class TestMemoryEngine(EngineConformance):
     async def new_engine(self) -> EngineUnderTest:
         return memory_engine()
+
+
+class TestMemoryEngineWithPartitions(EngineConformance):
+    """The same with runs spread over several partitions, which the clients of a test share among them."""
+
+    async def new_engine(self) -> EngineUnderTest:
+        return memory_engine(partitions=5)

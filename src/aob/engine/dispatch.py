@@ -293,7 +293,7 @@ class Dispatch:
         run, step = attempt.run, attempt.step
         self._over(run, step)
         host = self._host
-        if run.ended or step.done() or host.failed is not None:
+        if run.ended or step.done() or run.gone or host.failed is not None:
             self._late(run, step, "completed", Raw(data))
             return
         if attempt.stopping:
@@ -311,7 +311,7 @@ class Dispatch:
         """See `Outcomes`."""
         run, step, host = attempt.run, attempt.step, self._host
         self._over(run, step)
-        if run.ended or step.done() or host.failed is not None:
+        if run.ended or step.done() or run.gone or host.failed is not None:
             self._late(run, step, "failed", ev.NULL)
             return
         if attempt.stopping:
@@ -340,7 +340,7 @@ class Dispatch:
         """See `Outcomes`."""
         run, step = attempt.run, attempt.step
         self._over(run, step)
-        if self._host.failed is None and not run.ended and not step.done():
+        if self._host.failed is None and not run.gone and not run.ended and not step.done():
             self._record_cancelled(run, step)
         else:
             self._no_longer_busy(run)

@@ -31,9 +31,9 @@ async def hand_over(host: Host, partitions: Iterable[int], within: float) -> Non
     while remaining and host.failed is None:
         if host.clock.monotonic() >= stop_at:
             for run in host.residents.all():
-                if run.row.partition in remaining:
+                if run.row.partition in remaining and run.busy:
+                    run.gone = True  # what its attempts say from here on is the next owner's to find out
                     host.dispatch.stop_attempts(run)
-                    run.busy = 0
         await host.commits.ack()
         still = remaining - _moving(host, remaining)
         leases = [host.commits.give_up(partition) for partition in still]
@@ -51,5 +51,5 @@ async def hand_over(host: Host, partitions: Iterable[int], within: float) -> Non
 
 def _moving(host: Host, partitions: set[int]) -> set[int]:
     """Those partitions of which something is in flight or not committed yet."""
-    runs = {run.row.partition for run in host.residents.all() if run.busy or run.pending}
+    runs = {run.row.partition for run in host.residents.all() if run.pending or (run.busy and not run.gone)}
     return partitions & (runs | host.commits.holding() | host.inbox.dealing_with())

@@ -66,7 +66,7 @@ class Inbox:
         host = self._host
         while host.failed is None:
             try:
-                await host.store.wait_changed(_SAFETY_POLL)
+                await host.store.wait_messages(_SAFETY_POLL)
             except OperatorError:  # the next commit says whether the store has failed for good
                 await host.clock.sleep(_SAFETY_POLL)
             host.commits.poke()

@@ -65,6 +65,7 @@ class MemoryState:
         self.deleted: set[int] = set()
         self.last_key = self.last_position = self.last_message = 0
         self.changed: list[Changes] = []
+        self.sent: list[Changes] = []
 
     def find(self, tenant: str, run_id: str) -> RunRow | None:
         """The run that has an id."""
@@ -88,9 +89,12 @@ class MemoryStore:
         self._clock = clock
         self._read_to: dict[int, tuple[int, int]] = {}
         self._locks: dict[int, int] = {}
+        self._announced: set[str] = set()
         self._changed = Changes()
+        self._sent = Changes()
         self._closed = False
         self.state.changed.append(self._changed)
+        self.state.sent.append(self._sent)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -98,9 +102,13 @@ class MemoryStore:
             return
         self._closed = True
         self.state.changed.remove(self._changed)
+        self.state.sent.remove(self._sent)
         self._changed.add()
+        self._sent.add()
         for partition in list(self._locks):
             self._unlock(partition)
+        for name in self._announced:
+            self.state.workers.pop(name, None)
 
     async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
         """See `Store.acquire`."""
@@ -149,6 +157,7 @@ class MemoryStore:
         """See `Store.announce`."""
         self._refuse_closed()
         now = self._clock.monotonic()
+        self._announced.add(owner)
         self.state.workers[owner] = (WorkerRow(name=owner, build=build), now + ttl)
         self.state.workers = {name: value for name, value in self.state.workers.items() if value[1] > now}
         holders = [held.owner for held in self.state.partitions.values() if held.expires > now]
@@ -220,6 +229,13 @@ class MemoryStore:
         if not self._changed.news():
             await self._changed.next(timeout)
         self._changed.heard()
+
+    async def wait_messages(self, timeout: float) -> None:
+        """See `Store.wait_messages`."""
+        self._refuse_closed()
+        if not self._sent.news():
+            await self._sent.next(timeout)
+        self._sent.heard()
 
     async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
         """See `Store.get_run`."""
@@ -424,6 +440,8 @@ class MemoryStore:
             message.partition = partition_of(*id, self.partitions) if run is None else run.partition
         sent = self.state.inbox[self.state.last_message] = _copy(message)
         sent.id = self.state.last_message
+        for changed in self.state.sent:
+            changed.add()
 
     def _ring(self) -> None:
         for changed in self.state.changed:

@@ -101,6 +101,11 @@ class Store(Protocol):
         """Return when another process may have committed something since the last call, or after `timeout` s."""
         ...
 
+    async def wait_messages(self, timeout: float) -> None:
+        """Return when another process may have sent a message since the last call, or after `timeout` s; the commits of
+        other partitions' owners need not wake anybody here."""
+        ...
+
     async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
         """A run's summary."""
         ...

@@ -64,6 +64,10 @@ class QuietStore(StoreAround):
         await self._changed.wait()
         self._changed.clear()
 
+    async def wait_messages(self, timeout: float) -> None:
+        """See `Store.wait_messages`."""
+        await self.wait_changed(timeout)
+
     async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
         """See `Store.send`."""
         self._changed.set()

@@ -108,6 +108,10 @@ class SqliteStore:
         """See `Store.wait_changed`."""
         await self._watch.wait(timeout)
 
+    async def wait_messages(self, timeout: float) -> None:
+        """See `Store.wait_messages`: one process alone commits here, so what others do are messages."""
+        await self._watch.wait(timeout)
+
     async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
         """See `Store.get_run`."""
         return self._reads.run(tenant, run_id)

@@ -273,7 +273,7 @@ class KeyTests(EngineSetting):
 
     async def test_14_effects_by_key_happen_once_whatever_crashes(self) -> None:
         async with self.engine() as engine:
-            client = await engine.open(tries.delivers)
+            client = await engine.open(tries.delivers, max_deaths=10)
             outbox = engine.trace("outbox")
             ids = [f"r{n}" for n in range(10)]
             for name in ids:

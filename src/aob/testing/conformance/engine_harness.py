@@ -310,9 +310,9 @@ def where(workflow: AnyWorkflow) -> str:
     return f"{workflow.fn.__module__}:{workflow.fn.__qualname__}"
 
 
-def memory_engine() -> EngineUnderTest:
+def memory_engine(partitions: int = 1) -> EngineUnderTest:
     """The engine in memory. Its store survives a restart of the client, though not of the process."""
-    state = MemoryState()
+    state = MemoryState(partitions)
 
     def connect(settings: Settings, clock: Clock) -> Client:
         return OwnStoreClient("sqlite://", settings=settings, clock=clock, store=MemoryStore(clock, state))

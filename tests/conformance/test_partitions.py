@@ -1,0 +1,160 @@
+"""Workers share partitions: each takes its part, gives what is too much while its runs go on, and hands all over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import aob
+from aob.client.client import Client
+from aob.clock import SystemClock
+from aob.settings import load
+from aob.stores.memory import MemoryState, MemoryStore
+from aob.testing.conformance.engine_harness import eventually, outcome
+
+PARTITIONS = 12
+
+
+@aob.activity
+async def nap(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@aob.workflow
+async def naps(count: int, seconds: float) -> int:
+    for _ in range(count):
+        await nap(seconds)
+    return count
+
+
+@aob.workflow
+async def told() -> list[int]:
+    got: list[int] = []
+    async for n in aob.signals("n", type=int):
+        if n < 0:
+            return got
+        got.append(n)
+    raise AssertionError("signals end with the run alone")
+
+
+@aob.workflow
+async def tells(target: str, numbers: list[int]) -> None:
+    for n in numbers:
+        await aob.signal_run(target, "n", n)
+
+
+class World:
+    """Clients of one store, as processes would have them."""
+
+    def __init__(self) -> None:
+        self.state = MemoryState(PARTITIONS)
+        self.clients: list[Client] = []
+
+    async def join(self, **settings: object) -> Client:
+        chosen = load(**{"lease_ttl": 0.6, "drain_timeout": 0.3, **settings})
+        client = Client("sqlite://", settings=chosen, store=MemoryStore(SystemClock(), self.state))
+        await client.__aenter__()
+        self.clients.append(client)
+        await client.serve(naps, told, tells).__aenter__()
+        return client
+
+    async def leave(self, client: Client) -> None:
+        self.clients.remove(client)
+        await client.__aexit__(None, None, None)
+        await client.store.close()
+
+    def held(self) -> list[int]:
+        hosts = [client.host() for client in self.clients]
+        return [0 if host is None else len(host.commits.leases) for host in hosts]
+
+
+@asynccontextmanager
+async def world() -> AsyncGenerator[World]:
+    world = World()
+    try:
+        yield world
+    finally:
+        for client in list(world.clients):
+            await world.leave(client)
+
+
+async def test_a_worker_that_joins_gets_its_share_and_one_that_leaves_hands_all_over() -> None:
+    async with world() as w:
+        first = await w.join()
+        assert w.held() == [PARTITIONS]
+        await w.join()
+        await eventually(lambda: w.held() == [6, 6], "half each")
+        await w.join()
+        await eventually(lambda: w.held() == [4, 4, 4], "a third each")
+        await w.leave(first)
+        await eventually(lambda: w.held() == [6, 6], "half each again")
+
+
+async def test_runs_go_on_while_partitions_move() -> None:
+    async with world() as w:
+        first = await w.join()
+        runs = [await first.start(naps, 40, 0.01, run_id=f"r{n}") for n in range(60)]
+        second = await w.join()
+        await eventually(lambda: w.held() == [6, 6], "half each")
+        third = await w.join()
+        assert [await outcome(run, timeout=20) for run in runs] == [40] * 60
+        for run in runs:
+            history = await run.history()
+            assert [e.seq for e in history] == list(range(1, len(history) + 1))
+            assert sum(e.kind == "step_completed" for e in history) == 40
+            assert await (await second.get(run.run_id)).result() == 40
+            assert await (await third.get(run.run_id)).result() == 40
+
+
+async def test_an_attempt_that_takes_too_long_is_made_again_by_the_next_owner() -> None:
+    async with world() as w:
+        first = await w.join()
+        runs = [await first.start(naps, 1, 1.0, run_id=f"r{n}") for n in range(30)]
+        await w.join()
+        await eventually(lambda: w.held() == [6, 6], "half each")
+        assert [await outcome(run, timeout=20) for run in runs] == [1] * 30
+        assert {e.data.get("epoch") for run in runs for e in await run.history()} == {None}
+
+
+async def test_what_is_asked_of_any_process_reaches_the_owner_in_order() -> None:
+    async with world() as w:
+        one, two = await w.join(), await w.join()
+        await eventually(lambda: w.held() == [6, 6], "half each")
+        for n in range(8):
+            run = await (one, two)[n % 2].start(told, run_id=f"r{n}")
+            other = await (two, one)[n % 2].get(run.run_id)
+            for i in range(5):
+                await run.signal("n", i)
+            for i in range(5, 10):
+                await other.signal("n", i)
+            await other.signal("n", -1)
+            assert await outcome(run) == list(range(10))
+            assert await outcome(other) == list(range(10))
+
+
+async def test_a_step_signals_a_run_that_another_process_owns() -> None:
+    async with world() as w:
+        one, _ = await w.join(), await w.join()
+        await eventually(lambda: w.held() == [6, 6], "half each")
+        for n in range(8):
+            told_one = await one.start(told, run_id=f"told{n}")
+            await outcome(await one.start(tells, f"told{n}", [1, 2, 3, -1], run_id=f"tells{n}"))
+            assert await outcome(told_one) == [1, 2, 3]
+
+
+async def test_a_worker_that_dies_is_replaced_and_its_share_goes_on() -> None:
+    async with world() as w:
+        one, two = await w.join(), await w.join()
+        await eventually(lambda: w.held() == [6, 6], "half each")
+        runs = [await one.start(naps, 30, 0.02, run_id=f"r{n}") for n in range(40)]
+        await two.store.close()  # from here on it writes nothing: its process is dead
+        w.clients.remove(two)
+        await eventually(lambda: w.held() == [12], "the survivor to have all")
+        for run in runs:
+            assert await outcome(await one.get(run.run_id), timeout=20) == 30
+        host = two.host()
+        if host is not None:
+            host.commits.poke()
+        await two.__aexit__(None, None, None)
