@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, Message, RunFilter
+from aob.stores.rows import Append, Message, RunFilter, partition_of
 from aob.testing.conformance.stores.setting import (
     TTL,
     StoreSetting,
@@ -170,16 +170,32 @@ class InboxTests(StoreSetting):
             assert [m.run_id for m in (await a.append(Append(epochs={0: lease.epoch}))).inbox] == ["w", "y"]
 
     async def test_keys_given_by_several_stores_do_not_meet(self) -> None:
-        async with self.opened(2) as (_, (a, b)):
+        async with self.opened(2) as (clock, (a, b)):
             lease = await taken(a)
             runs = [a_run(f"r{n}") for n in range(6)]
             for mine, yours in zip(runs[::2], runs[1::2], strict=True):
                 inbox = (await a.append(Append(epochs={0: lease.epoch}))).inbox
                 takes = [m.id for m in inbox]
                 await committed(a, Append(epochs={0: lease.epoch}, starts=[mine], takes=takes))
+                clock.seconds += 0.001  # which of two keys that are drawn in one moment is the higher one is chance
                 await b.send(a_message(yours.run_id, "start"), yours)
+                clock.seconds += 0.001
             keys = [run.key for run in runs]
             assert keys == sorted(set(keys))
+
+    async def test_a_message_that_names_no_partition_goes_to_its_runs(self) -> None:
+        async with self.opened(2) as (_, (a, b)):
+            lease = await taken(a, 3)
+            await started(a, lease, a_run("x", partition=3))
+            for send in (b.send(a_message("x", partition=-1)), b.send(a_message("unknown", partition=-1))):
+                await send
+            (message,) = (await a.append(Append(epochs={3: lease.epoch}))).inbox
+            assert (message.run_id, message.partition) == ("x", 3)
+            other = [m.partition for m in await b.waiting() if m.run_id == "unknown"]
+            assert other == [partition_of("t", "unknown", b.partitions)]
+            sends = [a_message("x", partition=-1)]
+            await committed(a, Append(epochs={3: lease.epoch}, takes=[message.id], sends=sends))
+            assert [m.run_id for m in (await a.append(Append(epochs={3: lease.epoch}))).inbox] == ["x"]
 
     async def test_an_answer_is_read_once(self) -> None:
         async with self.opened(2) as (_, (a, b)):

@@ -101,7 +101,7 @@ class RemovalTests(StoreSetting):
             await a.delete_run(lease, 999)
 
     async def test_keys_and_positions_are_never_used_again(self) -> None:
-        async with self.opened(2) as (_, (a, b)):
+        async with self.opened(2) as (clock, (a, b)):
             lease = await taken(a)
             last_key = last_position = 0
             for n in range(3):
@@ -115,6 +115,7 @@ class RemovalTests(StoreSetting):
                 await ended(a, lease, run)
                 await a.delete_run(lease, run.key)
                 await a.release([lease])
+                clock.seconds += 0.001
                 a, b = b, a
                 lease = await taken(a, owner=f"{n}")
 

@@ -74,8 +74,8 @@ def a_run(run_id: str = "r", **fields: object) -> RunRow:
 
 
 def a_message(run_id: str = "r", kind: str = "signal", **fields: object) -> Message:
-    """A message to a run of tenant t."""
-    values: dict[str, object] = {"tenant": "t", "run_id": run_id, "kind": kind, "body": b'{"n":1}'}
+    """A message to a run of tenant t in partition 0."""
+    values: dict[str, object] = {"partition": 0, "tenant": "t", "run_id": run_id, "kind": kind, "body": b'{"n":1}'}
     return Message(**values | fields)  # pyright: ignore[reportArgumentType]
 
 
