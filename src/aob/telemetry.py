@@ -13,6 +13,7 @@ EVENTS: dict[str, str] = {
     "lease_lost": "another process owns the partition: partition, epoch",
     "standing_by": "other processes own all partitions; this one waits",
     "run_parked": "a run was parked: run_id, code, reason",
+    "message_unreadable": "a message was encrypted with another codec than this worker has, and waits: run_id, kind",
     "turn_blocked": "a workflow turn runs too long: run_id, seconds, stack",
     "store_full": "the disk is full; nothing is acknowledged until there is space",
     "store_failed": "a write could not be made durable; this process takes no more work: error",
@@ -28,6 +29,7 @@ _subscribers: list[Subscriber] = []
 _log = logging.getLogger("aob")
 _LEVELS = {
     "run_parked": logging.WARNING,
+    "message_unreadable": logging.WARNING,
     "turn_blocked": logging.WARNING,
     "store_full": logging.ERROR,
     "store_failed": logging.CRITICAL,

@@ -6,19 +6,10 @@ from typing import Any
 
 import aob
 from aob.testing import replay
+from tests.integration.canary import Mirror
 
 LARGE = 300_000
 SECRET = "the-customer's-secret"
-
-
-class Mirror:
-    """Not encryption, but no plain text either."""
-
-    def encode(self, data: bytes) -> bytes:
-        return bytes(b ^ 0x55 for b in data)
-
-    def decode(self, data: bytes) -> bytes:
-        return self.encode(data)
 
 
 @aob.activity

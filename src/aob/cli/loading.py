@@ -9,9 +9,10 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from aob.cli.session import CommandFailed, Misuse
+from aob.engine.payloads import PayloadCodec
 from aob.workflow.definitions import Workflow
 
 AnyWorkflow = Workflow[..., Any]
@@ -50,6 +51,20 @@ def workflows_of(reference: str) -> list[AnyWorkflow]:
     if not found:
         raise Misuse(f"{reference} defines no workflow: decorate an async def with @aob.workflow")
     return found
+
+
+def load_codec(reference: str) -> PayloadCodec:
+    """The codec that `module:object` names.
+
+    Raises:
+        Misuse: there is no such thing.
+        CommandFailed: its module fails when it is imported.
+    """
+    target, colon, name = _split(reference)
+    codec = getattr(load_module(target), name, None) if colon else None
+    if not (callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))):
+        raise Misuse(f"--codec {reference}: give module:object, an object with encode(bytes) and decode(bytes)")
+    return cast("PayloadCodec", codec)
 
 
 def in_module(module: ModuleType) -> list[AnyWorkflow]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from aob import __version__
+from aob.cli.loading import load_codec
 from aob.cli.output import Pipe
 from aob.cli.session import Misuse, Session
 from aob.cli.values import STANDARD_INPUT
@@ -72,6 +73,7 @@ def _globals(app: App) -> None:
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         store: Annotated[str | None, Parameter(env_var="AOB_STORE")] = None,
         tenant: Annotated[str | None, Parameter(env_var="AOB_TENANT")] = None,
+        codec: Annotated[str | None, Parameter(env_var="AOB_CODEC")] = None,
         json: bool = False,
         debug: bool = False,
     ) -> Any:
@@ -80,12 +82,15 @@ def _globals(app: App) -> None:
         Args:
             store: URL of the store; without it sqlite:///aob.db
             tenant: whose runs; without it "default"
+            codec: module:object that encrypts values
             json: print JSON for programs
             debug: show tracebacks and the engine's log
         """
         _log(debug)
         command, bound, ignored = app.parse_args(tokens, print_error=False, exit_on_error=False)
-        own = {"session": Session(store, tenant, json, debug)} if "session" in ignored else {}
+        own: dict[str, Any] = {}
+        if "session" in ignored:
+            own["session"] = Session(store, tenant, json, debug, load_codec(codec) if codec else None)
         result = command(*bound.args, **bound.kwargs, **own)
         return asyncio.run(result) if inspect.iscoroutine(result) else result
 

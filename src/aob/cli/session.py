@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from aob.client.client import Client, connect
+from aob.engine.payloads import PayloadCodec
 from aob.errors import CallerError
 from aob.settings import load
 
@@ -34,12 +35,14 @@ class Session:
         tenant: None: `AOB_TENANT`, else `default`.
         json: print JSON for programs.
         debug: show tracebacks and the engine's log.
+        codec: what encrypts values.
     """
 
     store: str | None = None
     tenant: str | None = None
     json: bool = False
     debug: bool = False
+    codec: PayloadCodec | None = None
 
     @property
     def url(self) -> str:
@@ -59,7 +62,7 @@ class Session:
 
     def connect(self) -> Client:
         """A client; the store is made when it is not there."""
-        return connect(self.url, tenant=self.tenant)
+        return connect(self.url, tenant=self.tenant, codec=self.codec)
 
     def existing(self) -> Client:
         """A client of a store that is there.

@@ -134,6 +134,7 @@ _LINES = {
     "standing_by": "stands by: another worker owns the store; this one takes over when that one stops or dies",
     "lease_lost": "lost the store to another worker; standing by",
     "run_parked": "parked {run_id}: {reason}",
+    "message_unreadable": "a {kind} message to {run_id} was encrypted with another codec: start a worker that has it",
     "turn_blocked": "workflow code blocks for {seconds} s in {run_id}",
     "store_full": "the disk is full: nothing is acknowledged until there is space",
     "store_failed": "the store failed: {error}",

@@ -74,9 +74,9 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self.store = self._given or await open_store(self.url, self.clock, self.process, self.settings)
-        self._payloads = Payloads(self.store, self._codec, self.settings.blob_over)
-        self.history = History(self.store, self._payloads)
-        self.owner = Owner(self.store, self.clock, self.process, self.settings, self._codec, self.host)
+        self.payloads = Payloads(self.store, self._codec, self.settings.blob_over)
+        self.history = History(self.store, self.payloads)
+        self.owner = Owner(self.store, self.clock, self.process, self.settings, self.payloads, self.host)
         return self
 
     async def __aexit__(
@@ -276,8 +276,7 @@ class Client:
         return row_of(request, self.clock.now_us(), "pending", partition)
 
     def _start_message(self, request: StartRequest, row: RunRow) -> tuple[Message, RunRow]:
-        sealed = msgspec.structs.replace(request, input=self.sealed(request.input))
-        body = msgspec.json.encode(sealed)
+        body = self.payloads.seal_message(request)
         return Message(tenant=request.tenant, run_id=request.run_id, kind="start", body=body), row
 
     def _request(
@@ -347,7 +346,8 @@ class Client:
             limit=min(max(limit, 1), 1_000),
         )
         rows = await self.store.list_runs(where)
-        return Page([summary_view(r) for r in rows], str(rows[-1].key) if len(rows) == where.limit else None)
+        shown = self.payloads.shown_text
+        return Page([summary_view(r, shown) for r in rows], str(rows[-1].key) if len(rows) == where.limit else None)
 
     async def delete(self, run_id: str, tenant: str | None = None) -> None:
         """Delete an ended run; its id is free afterwards.
@@ -370,7 +370,7 @@ class Client:
         return [await self._ticket(r) for r in rows]
 
     async def _ticket(self, row: TicketRow) -> Ticket:
-        return ticket_view(row, await self._payloads.open_bytes(row.data))
+        return ticket_view(row, await self.payloads.open_bytes(row.data), self.payloads.open_text)
 
     async def decide(
         self, ticket: str, approved: bool, *, by: str, reason: str = "", data: object = None, tenant: str | None = None
@@ -451,10 +451,6 @@ class Client:
         with LiveStream(self.clock, tenant, run_id, executors) as stream:
             yield stream
 
-    def sealed(self, data: Raw) -> Raw:
-        """A payload as it may stand in a message: encrypted if there is a codec."""
-        return self._payloads.seal_inline(data)
-
 
 def connect(
     url: str | None = None,
@@ -469,8 +465,8 @@ def connect(
     Args:
         url: `sqlite:///path`, `sqlite://` (in memory). Default: `AOB_STORE`, else `sqlite:///aob.db`.
         tenant: of calls that name none. Default: `AOB_TENANT`, else `default`.
-        codec: an object with `encode(bytes) -> bytes` and `decode`, applied to all payloads: inputs, results, signals,
-            states, data of tickets. Names, attributes, reasons and the texts of errors stay readable.
+        codec: an object with `encode(bytes) -> bytes` and `decode`, applied to every value that users give: inputs,
+            results, errors, signals, states, tickets, reasons. Names, ids and attributes stay readable.
         api_key: for a remote API.
     """
     chosen = settings or load()

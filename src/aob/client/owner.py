@@ -14,7 +14,7 @@ from aob.engine.executor import Outcomes
 from aob.engine.host import Host
 from aob.engine.inbox import Reply
 from aob.engine.partitions import NotOwner
-from aob.engine.payloads import PayloadCodec
+from aob.engine.payloads import Payloads
 from aob.errors import LeaseLost, NoWorker
 from aob.kernel.failures import restore
 from aob.kernel.steps import Step
@@ -45,14 +45,14 @@ class Owner:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, process: Process, settings: Settings, codec: PayloadCodec | None,
+        self, store: Store, clock: Clock, process: Process, settings: Settings, payloads: Payloads,
         serving: Callable[[], Host | None],
     ) -> None:  # fmt: skip
         self._store = store
         self._clock = clock
         self._process = process
         self._settings = settings
-        self._codec = codec
+        self._payloads = payloads
         self.serving = serving
 
     async def ask(self, tenant: str, run_id: str, kind: str, body: Any, here: Callable[[Host], Awaitable[Any]]) -> Any:
@@ -84,7 +84,8 @@ class Owner:
 
     async def tell(self, tenant: str, run_id: str, kind: str, body: Any) -> None:
         """Leave a message for the owner; durable when it returns."""
-        await self._store.send(Message(tenant=tenant, run_id=run_id, kind=kind, body=msgspec.json.encode(body)))
+        sealed = self._payloads.seal_message(body)
+        await self._store.send(Message(tenant=tenant, run_id=run_id, kind=kind, body=sealed))
 
     @asynccontextmanager
     async def _for_a_moment(self, tenant: str, run_id: str) -> AsyncGenerator[Host | None]:
@@ -102,7 +103,8 @@ class Owner:
             yield None
             return
         host = Host(
-            self._store, self._clock, self._process, self._settings, NoExecutor(), programs={}, codec=self._codec,
+            self._store, self._clock, self._process, self._settings, NoExecutor(), programs={},
+            codec=self._payloads.codec,
         )  # fmt: skip
         host.commits.start([lease])
         try:
@@ -113,9 +115,8 @@ class Owner:
     async def _send_and_wait(self, tenant: str, run_id: str, kind: str, body: Any) -> Any:
         reply = self._process.new_id(20)
         expires = self._clock.now_us() + round(_ANSWER_WITHIN * 1e6)
-        message = Message(
-            tenant=tenant, run_id=run_id, kind=kind, body=msgspec.json.encode(body), reply=reply, expires=expires
-        )
+        sealed = self._payloads.seal_message(body)
+        message = Message(tenant=tenant, run_id=run_id, kind=kind, body=sealed, reply=reply, expires=expires)
         await self._store.send(message)
         deadline = self._clock.monotonic() + _ANSWER_WITHIN
         while (answer := await self._store.take_reply(reply)) is None:
@@ -124,7 +125,7 @@ class Owner:
                     f"no worker answered within {_ANSWER_WITHIN:g} s: is one running on this store?", run_id=run_id
                 )
             await self._store.wait_changed(0.1)
-        got = msgspec.json.decode(answer, type=Reply)
+        got = msgspec.json.decode(self._payloads.open_message(answer), type=Reply)
         if got.failure is not None:
             raise restore(got.failure)
         return got.result

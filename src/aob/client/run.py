@@ -127,7 +127,7 @@ class Run(Generic[R]):
         machine = active.machine if active is not None and active.busy == active.pending == 0 else None
         if machine is not None and row.status == "running" and machine.waiting():
             row.status, row.due = "waiting", machine.timers.next_due()
-        return summary_view(row)
+        return summary_view(row, self._client.payloads.shown_text)
 
     async def history(self) -> list[Event]:
         """The events so far, in order."""
@@ -189,7 +189,7 @@ class Run(Generic[R]):
             raise RunFinished(
                 f"run {self.run_id!r} has ended ({row.status}), so it takes no signals", run_id=self.run_id
             )
-        await self._client.owner.tell(self.tenant, self.run_id, "signal", Signal(name, self._client.sealed(data), id))
+        await self._client.owner.tell(self.tenant, self.run_id, "signal", Signal(name, data, id))
 
     async def query(self, name: str, *args: object, **kwargs: object) -> Any:
         """Read the run's state; nothing is written. On an ended run it is answered by replaying it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -84,8 +84,8 @@ def event_view(event: ev.Event, seq: int) -> Event:
     return Event(seq, to_datetime(event.at), event.KIND, getattr(event, "step", None), ev.event_data(event))
 
 
-def summary_view(row: RunRow) -> RunSummary:
-    """A run's row as callers see it."""
+def summary_view(row: RunRow, shown: Callable[[str | None], str | None]) -> RunSummary:
+    """A run's row as callers see it; `shown` opens a text that may be sealed."""
     return RunSummary(
         run_id=row.run_id,
         tenant=row.tenant,
@@ -97,26 +97,26 @@ def summary_view(row: RunRow) -> RunSummary:
         due=_time(row.due),
         attributes=row.attributes,
         parent=row.parent,
-        reason=row.reason,
+        reason=shown(row.reason),
     )
 
 
-def ticket_view(row: TicketRow, data: bytes) -> Ticket:
-    """A ticket's row as callers see it; `data` is its payload, opened."""
+def ticket_view(row: TicketRow, data: bytes, opened: Callable[[str], str]) -> Ticket:
+    """A ticket's row as callers see it; `data` is its payload, opened, and `opened` does that for a text."""
     return Ticket(
         id=row.id,
         run_id=row.run_id,
         tenant=row.tenant,
         workflow=row.workflow,
         step=row.step,
-        title=row.title,
+        title=opened(row.title),
         data=msgspec.json.decode(data),
-        assignees=row.assignees,
+        assignees=[opened(name) for name in row.assignees],
         created=to_datetime(row.created),
         deadline=_time(row.deadline),
         status=row.status,
-        by=row.by,
-        reason=row.reason,
+        by=None if row.by is None else opened(row.by),
+        reason=None if row.reason is None else opened(row.reason),
         closed=_time(row.closed),
     )
 

@@ -181,7 +181,6 @@ class Dispatch:
             row = await host.store.get_run(tenant, run_id)
             if row is not None and row.status in TERMINAL_STATES:
                 raise RunFinished(f"run {run_id!r} has ended ({row.status})", run_id=run_id) from None
-            signal.payload = host.payloads.seal_inline(signal.payload)
             host.leave(tenant, run_id, "signal", signal)
 
     def _ticket(self, run: ActiveRun, step: Step) -> None:
@@ -194,7 +193,8 @@ class Dispatch:
             run, ev.StepScheduled(0, step.id, step.check, "ticket", Raw(step.input), ticket_id(run.run_id, step.id))
         )
         blobs: list[tuple[str, bytes]] = []
-        data = self._host.payloads.seal_bytes(bytes(asked.data), blobs)
+        payloads = self._host.payloads
+        data = payloads.seal_bytes(bytes(asked.data), blobs)
         group.blobs += [(run, digest, blob) for digest, blob in blobs]
         step.live = TicketRow(
             id=ticket_id(run.run_id, step.id),
@@ -202,10 +202,10 @@ class Dispatch:
             run_id=run.run_id,
             workflow=run.row.workflow,
             step=step.id,
-            title=asked.title,
+            title=payloads.seal_text(asked.title),
             data=data,
-            assignees=asked.assignees,
-            schema=None if asked.schema == ev.NULL else bytes(asked.schema),
+            assignees=[payloads.seal_text(name) for name in asked.assignees],
+            schema=None if asked.schema == ev.NULL else payloads.seal_message(asked.schema),
             created=self._host.clock.now_us(),
             deadline=asked.deadline,
         )

@@ -178,7 +178,7 @@ class Host:
     def leave(self, tenant: str, run_id: str, kind: str, body: msgspec.Struct) -> None:
         """Leave a message for a run with the next commit: whatever dies after that, it is dealt with, and only then."""
         group = self.commits.group()
-        group.sends.append(Message(tenant=tenant, run_id=run_id, kind=kind, body=msgspec.json.encode(body)))
+        group.sends.append(Message(tenant=tenant, run_id=run_id, kind=kind, body=self.payloads.seal_message(body)))
         group.after.append(self.commits.poke)
 
     def record_late(self, run: ActiveRun, event: ev.Late) -> None:
@@ -191,7 +191,8 @@ class Host:
         if status in TERMINAL_STATES:
             run.ended = True
             row.ended = max(self.clock.now_us(), run.last_at)
-            row.reason = reason_of(event)
+            reason = reason_of(event)
+            row.reason = reason and self.payloads.seal_text(reason)
         elif isinstance(event, ev.RunReopened):
             run.ended, run.terminal, row.ended, row.reason = False, None, None, None
         if run.row.key:

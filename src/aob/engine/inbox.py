@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
+from aob import telemetry
 from aob.engine.active import ActiveRun
 from aob.engine.eager import begin, within
 from aob.engine.forks import ForkRequest
 from aob.engine.partitions import NotOwner
+from aob.engine.payloads import is_sealed
 from aob.engine.starts import ChildEnded, Reason, Signal, StartRequest, Withdraw
 from aob.engine.tickets import Decision
-from aob.errors import AobError, OperatorError, RunFinished
+from aob.errors import AobError, OperatorError, RunFinished, StoreCorrupt
 from aob.kernel.events import NULL
 from aob.kernel.failures import Failure, capture
 from aob.stores.rows import Message
@@ -120,7 +122,7 @@ class Inbox:
     def _signal_now(self, message: Message) -> bool:
         host = self._host
         run = host.residents.by_id[message.tenant, message.run_id]
-        if b'"$aob"' in message.body:
+        if is_sealed(message.body):
             return False
         body = msgspec.json.decode(message.body, type=Signal)
         if run.ended or (body.id is not None and run.seen is None):
@@ -143,11 +145,16 @@ class Inbox:
     async def _one(self, message: Message) -> None:
         """Carry out a message; what it records and the deletion of the message go into one commit."""
         host = self._host
+        try:
+            opened = msgspec.structs.replace(message, body=host.payloads.open_message(message.body))
+        except StoreCorrupt as e:
+            self._unreadable(message, e)
+            return
         reply = Reply()
         try:
             if message.expires is not None and message.expires < host.clock.now_us():
                 raise RunFinished("nobody waits for this answer any more", run_id=message.run_id)
-            result = await _KINDS[message.kind](self, message)
+            result = await _KINDS[message.kind](self, opened)
             if isinstance(result, Awaitable):
                 self._host.spawn(self._answer(message, result))
                 return
@@ -164,6 +171,12 @@ class Inbox:
         except Exception as e:
             reply.failure = capture(e)
         self._reply(message, reply)
+
+    def _unreadable(self, message: Message, error: StoreCorrupt) -> None:
+        """Who waits for an answer is told; any other message stays for a worker that has its codec."""
+        telemetry.tell("message_unreadable", run_id=message.run_id, kind=message.kind)
+        if message.reply is not None:
+            self._reply(message, Reply(failure=capture(error)))
 
     async def _answer(self, message: Message, later: Awaitable[bytes]) -> None:
         """The message stays until its answer is known; if this process dies before, the next owner finds its effect."""
@@ -188,14 +201,14 @@ class Inbox:
         group = host.commits.group()
         group.takes.append(message.id)
         if message.reply is not None:
-            group.replies.append((message.reply, msgspec.json.encode(reply), host.clock.now_us() + _REPLY_KEPT_US))
+            body = host.payloads.seal_message(reply)
+            group.replies.append((message.reply, body, host.clock.now_us() + _REPLY_KEPT_US))
 
     # --- one kind each ----------------------------------------------------------------------------
 
     async def _start(self, message: Message) -> None:
         host = self._host
         request = msgspec.json.decode(message.body, type=StartRequest)
-        request.input = Raw(await host.payloads.open_bytes(bytes(request.input)))
         row = await host.store.get_run(message.tenant, message.run_id)
         if row is not None and row.status == "pending" and (message.tenant, message.run_id) not in host.residents.by_id:
             run = host.starts.begin_pending(row, request)
@@ -206,8 +219,7 @@ class Inbox:
         body = msgspec.json.decode(message.body, type=Signal)
         run = await host.residents.get(message.tenant, message.run_id)
         await host.controls.signals.load_seen(run)
-        payload = Raw(await host.payloads.open_bytes(bytes(body.payload)))
-        host.controls.signals.signal(run, body.name, payload, body.id)
+        host.controls.signals.signal(run, body.name, body.payload, body.id)
 
     async def _child_ended(self, message: Message) -> None:
         body = msgspec.json.decode(message.body, type=ChildEnded)

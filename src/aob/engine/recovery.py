@@ -130,7 +130,7 @@ class Recovery:
             await self._host.residents.load(row)
         except AobError as e:
             telemetry.tell("run_parked", run_id=row.run_id, code=e.code, reason=str(e))
-            row.status, row.reason = "parked", f"{e.code}: {e}"[:4000]
+            row.status, row.reason = "parked", self._host.payloads.seal_text(f"{e.code}: {e}"[:4000])
             self._write(row)
         finally:
             self._host.residents.release(row)

@@ -185,7 +185,8 @@ class Residents:
         mismatch = machine.mismatch
         run.parked = mismatch is not None
         if mismatch is not None:
-            row.status, row.reason = "parked", f"{mismatch.code}: {mismatch.message}\n{mismatch.diff}"[:4000]
+            reason = f"{mismatch.code}: {mismatch.message}\n{mismatch.diff}"[:4000]
+            row.status, row.reason = "parked", self._host.payloads.seal_text(reason)
             telemetry.tell("run_parked", run_id=run.run_id, code=mismatch.code, reason=mismatch.message)
         else:
             row.status, row.reason = ("paused" if machine.paused else "running"), None

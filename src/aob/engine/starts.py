@@ -411,7 +411,8 @@ class Starts:
         if isinstance(event, ev.RunCompleted):
             self._host.record(parent, ev.StepCompleted(0, step.id, step.check, event.result, used=event.used or None))
             return
-        failure: Failure = self._host.dispatch.child_failure(row.run_id, event, row.reason)
+        reason = row.reason and self._host.payloads.open_text(row.reason)
+        failure: Failure = self._host.dispatch.child_failure(row.run_id, event, reason)
         used = getattr(event, "used", None) or None
         self._host.record(parent, ev.StepFailed(0, step.id, step.check, failure, used=used))
 

@@ -51,15 +51,16 @@ class Tickets:
         run = await host.residents.get(tenant, row.run_id)
         check = await self._check_of(run, row.step)
         if row.status != "open" or ticket in self._deciding or run.ended or check is None:
-            raise _closed(row, row.status if row.status != "open" else "decided or withdrawn")
+            raise self._closed(row, row.status if row.status != "open" else "decided or withdrawn")
         if row.deadline is not None and row.deadline <= max(host.clock.now_us(), run.last_at) + _TIMER_ROUNDING:
-            raise _closed(row, "expired")
+            raise self._closed(row, "expired")
         self._check_edited(run, row, decision)
         step = run.machine.open.get(row.step) if run.machine is not None else None
         self._deciding.add(ticket)
         try:
             row.status = "approved" if decision.approved else "rejected"
-            row.by, row.reason, row.closed = decision.by, decision.reason, host.clock.now_us()
+            row.by, row.reason = host.payloads.seal_text(decision.by), host.payloads.seal_text(decision.reason)
+            row.closed = host.clock.now_us()
             result = Raw(msgspec.json.encode(decision))
             host.record(run, ev.StepCompleted(0, row.step, check, result, by=decision.by))
             host.commits.group().tickets.append(row)
@@ -69,7 +70,7 @@ class Tickets:
         if step is not None and step.cancelled():  # the run had gone on when the decision came
             row.status, row.by, row.reason = "open", None, None
             self._close_ticket(row, host.clock.now_us())
-            raise _closed(row, row.status)
+            raise self._closed(row, row.status)
         return row
 
     def _check_edited(self, run: ActiveRun, row: TicketRow, decision: Decision) -> None:
@@ -132,7 +133,6 @@ class Tickets:
             ticket.closed = now
             self._host.commits.group().tickets.append(ticket)
 
-
-def _closed(row: TicketRow, how: str) -> TicketClosed:
-    by = f" by {row.by}" if row.by else ""
-    return TicketClosed(f"ticket {row.id!r} is closed: {how}{by}", run_id=row.run_id)
+    def _closed(self, row: TicketRow, how: str) -> TicketClosed:
+        by = f" by {self._host.payloads.open_text(row.by)}" if row.by else ""
+        return TicketClosed(f"ticket {row.id!r} is closed: {how}{by}", run_id=row.run_id)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from aob.clock import Clock
-from aob.engine.payloads import blobs_in, blobs_of
+from aob.engine.payloads import blobs_in, blobs_of, may_be_marked
 from aob.errors import OperatorError, RunExists, StoreCorrupt
 from aob.kernel import events as ev
 from aob.stores.chain import chain_after
@@ -150,7 +150,7 @@ async def _around(store: Store, tenant: str, run_id: str, inbox: Inbox | None) -
 async def _add_blobs(store: Store, parcel: Parcel) -> None:
     digests: dict[str, None] = {}
     for kind, version, data in parcel.events:
-        if b'"$aob"' in data:
+        if may_be_marked(data):
             digests |= dict.fromkeys(blobs_in(ev.decode_event(kind, version, data, run_id=parcel.row.run_id)))
     for ticket in parcel.tickets:
         digests |= dict.fromkeys(blobs_of(ticket.data))
