@@ -4,6 +4,7 @@ Their results depend on every decision that they make, so that a replay that dec
 """
 
 import asyncio
+import contextlib
 import contextvars
 import enum
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -226,6 +227,23 @@ async def with_anyio() -> list[str]:
     with anyio.CancelScope(shield=True):
         order.append(await work("shielded", 1))
     return order
+
+
+@case()
+@aob.workflow
+async def takes_turns() -> list[str]:
+    told: list[str] = []
+    free = 1
+
+    async def one(name: str, seconds: float) -> None:
+        nonlocal free
+        await aob.wait_until(lambda: free > 0)
+        free -= 1
+        told.append(f"{await work(name, seconds)}, {free} free")
+        free += 1
+
+    await asyncio.gather(one("a", 2), one("b", 3), one("c", 1), one("d", 1))
+    return told
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -540,6 +558,28 @@ async def rounds(count: int) -> list[str]:
 @aob.workflow(fidelity="full")
 async def in_full(count: int) -> list[Any]:
     return [await flaky(i) for i in range(count)] + [await child("c", 1)]
+
+
+@case()
+@aob.workflow
+async def regroups() -> list[str]:
+    order = aob.checkpoint_state(list[str])
+    if order is None:
+        aob.checkpoint(list(await asyncio.gather(*(work(f"first {i}") for i in range(3)))))
+
+    async def one(i: int) -> None:
+        try:
+            await work(f"slow {i}", 50)
+        finally:
+            order.append(f"stopped {i}")
+            await work(f"cleanup {i}")
+
+    with contextlib.suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as tasks:
+            for i in range(6):
+                tasks.create_task(one(i))
+            tasks.create_task(broken("bad", 1))
+    return order
 
 
 class Colour(enum.Enum):

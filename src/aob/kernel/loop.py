@@ -261,6 +261,10 @@ class WorkflowLoop(asyncio.AbstractEventLoop):
         self._created += 1
         return ((self._created + self._salt) * _HASH_MULTIPLIER) & _HASH_MASK
 
+    def number_anew(self) -> None:
+        """A pass begins: its futures and tasks hash as they will after a restart, which knows no pass before it."""
+        self._created = 0
+
     def get_debug(self) -> bool:
         return False
 

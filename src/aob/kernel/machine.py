@@ -344,6 +344,7 @@ class Machine:
         if carry.deadline != self.started.deadline:
             self.started = msgspec.structs.replace(self.started, deadline=carry.deadline)
         self.state = event.state
+        self.loop.number_anew()
         self._start_main(self.started.input)
         self.loop.drain()
         for later, seq, value in held:
