@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.postgres_cluster import Cluster, install_from_debian, postgres_programs
 
 REPOSITORY = Path(__file__).parent.parent
 LEFT_OUT = "needs "
@@ -50,6 +52,14 @@ def _has_what_aob_needs(python: str) -> bool:
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
+@cache
+def postgres_is_there() -> bool:
+    """Whether Postgres' programs are installed; in CI they are, when they can be had."""
+    return postgres_programs() is not None or (
+        IN_CI and install_from_debian("postgresql") and postgres_programs() is not None
+    )
+
+
 NEEDS = {
     "messages": Need(
         "a CSV file of real messages (columns id and text)",
@@ -71,6 +81,12 @@ NEEDS = {
         lambda: os.environ.get("AOB_TEST_MUTANTS") == "1",
         "make mutants",
     ),
+    "postgres": Need(
+        "PostgreSQL's programs, which the tests start a server of their own with",
+        postgres_is_there,
+        "install postgresql (Debian: apt install postgresql), then make test",
+        fails_in_ci=True,
+    ),
     "git": Need("git", lambda: shutil.which("git") is not None, "install git, then make test", fails_in_ci=True),
 }
 
@@ -79,6 +95,23 @@ NEEDS = {
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A Postgres server of this test session; its tests are marked `needs("postgres")`."""
+    cluster = Cluster()
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres: Cluster) -> str:
+    """The URL of an empty store: a schema of its own."""
+    return f"{postgres.url()}?schema={postgres.fresh_name()}"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

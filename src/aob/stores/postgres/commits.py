@@ -1,0 +1,194 @@
+"""The owner's commits: one call of a function in the schema, one round trip, one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aob.errors import LeaseLost
+from aob.process import Process
+from aob.stores.postgres import columns, driver
+from aob.stores.postgres.batches import ARGUMENTS, Sealed
+from aob.stores.postgres.connections import Connections
+from aob.stores.postgres.driver import Rows
+from aob.stores.postgres.holdings import Holder, Holdings, Keys, lost
+from aob.stores.postgres.statements import in_schema, marks
+from aob.stores.rows import Append, Appended, Message, RunRow
+
+Conflicts = list[tuple[RunRow, RunRow]]
+
+_DONE, _AGAIN, _REDRAW = [("mark", 0)], [("again",)], [("redraw",)]
+
+
+class Commits:
+    """Appends, one at a time."""
+
+    def __init__(self, connections: Connections, holdings: Holdings, keys: Keys, process: Process) -> None:
+        self._connections = connections
+        self._holdings = holdings
+        self._keys = keys
+        self._process = process
+        self._turn = asyncio.Lock()
+        self.partitions = 1
+        self.on_sent: Callable[[set[int]], None] = lambda partitions: None
+        """Called with the partitions to which a commit sent messages."""
+        schema = connections.options.schema
+        self._append = in_schema(f"select * from aob.append_1({marks(ARGUMENTS)})", schema)
+        self._fence = in_schema("select aob.fence_1($1)", schema)
+        self._lost = in_schema("select aob.lost_1($1, $2, $3), w.fence from aob.worker w where w.id = $1", schema)
+        self._runs = in_schema(f"select {columns.RUN} from aob.run where key = any ($1::bigint[])", schema)
+        self._named = in_schema("select key from aob.run where tenant = $1 and run_id = $2", schema)
+        self._evidence = [
+            in_schema(sql, schema)
+            for sql in (
+                "select 1 from aob.event where partition = $1 and position = $2 and run = $3 and seq = $4",
+                "select 1 from aob.run where key = $1",
+                "select 1 from aob.seen where run = $1 and id = $2",
+            )
+        ]
+
+    async def append(self, batch: Append) -> Appended:
+        """See `Store.append`."""
+        async with self._turn:
+            self._connections.refuse_closed()
+            try:
+                appended = await self._commit(batch)
+            except BaseException as e:
+                _reset(batch.starts)
+                if not isinstance(e, Exception):  # given up half-way: nobody knows what came of it
+                    self._holdings.dropped(batch.epochs)
+                raise
+            if not appended.committed:
+                _reset(batch.starts)
+            return appended
+
+    async def _commit(self, batch: Append) -> Appended:
+        holder = self._holdings.holder_of(batch.epochs)
+        starts, doubled = _apart(batch.starts)
+        conflicts: Conflicts = []
+        if doubled and batch.all_or_nothing:
+            return Appended(committed=False, conflicts=doubled)
+        self._draw(starts)
+        nonces = [self._process.seed() for _ in batch.sends]
+        while True:
+            sealed = Sealed(batch, holder, self._holdings, starts, nonces, self.partitions)
+            rows = await self._write(sealed, holder)
+            what = rows[0][0]
+            if what == "mark":
+                sealed.committed()
+                self._saw_up_to(holder, batch, rows[0][1])
+                if batch.sends:
+                    self.on_sent({row[2] for row in rows[1:]} or set(range(self.partitions)))
+                return Appended(committed=True, conflicts=[*conflicts, *_second(doubled, conflicts)])
+            if what == "inbox":
+                return Appended(committed=False, inbox=_handed_out(holder, rows))
+            if what == "taken":
+                met = await self._met(starts, [row[1] for row in rows])
+                conflicts += met
+                if batch.all_or_nothing:
+                    return Appended(committed=False, conflicts=conflicts)
+                starts = [start for start in starts if start.key]
+            elif what == "redraw":
+                self._keys.change()
+                self._draw(starts)
+            elif what == "fenced":
+                await self.see_what_is_left(holder, batch.epochs)
+
+    async def _write(self, sealed: Sealed, holder: Holder) -> Rows:
+        async def once(again: bool) -> Rows:
+            if again:
+                await self._refence(holder)
+                if await self._is_there(sealed):
+                    return _DONE
+                sealed.values[1] = holder.fence
+            try:
+                return await self._connections.once(self._append, *sealed.values)
+            except driver.DatabaseError as e:
+                if driver.violated(e) == "run_pkey":
+                    return _REDRAW
+                if driver.violated(e) == "run_id":  # somebody was quicker by a moment: now it is there to be found
+                    return _AGAIN
+                raise
+
+        return await self._connections.trying(once, leased_until=lambda: holder.until)
+
+    async def _refence(self, holder: Holder) -> None:
+        """See to it that nothing sent before is still to be done; what is being done is waited for."""
+        fence = (await self._connections.once(self._fence, holder.id))[0][0]
+        if fence is None:
+            self._holdings.dropped(list(self._holdings.held))
+            raise LeaseLost("the database does not know this worker any more; others own its partitions now")
+        holder.fence = fence
+
+    async def _is_there(self, sealed: Sealed) -> bool:
+        evidence = sealed.evidence()
+        if evidence is None:
+            return False
+        which, about = evidence
+        return bool(await self._connections.once(self._evidence[which], *about))
+
+    async def see_what_is_left(self, holder: Holder, epochs: dict[int, int]) -> None:
+        """Somebody took a partition: go on under the new fence, unless it is one of these.
+
+        Raises:
+            LeaseLost: it is.
+        """
+        rows = await self._connections.rows(self._lost, holder.id, list(epochs), list(epochs.values()))
+        if not rows or rows[0][0]:
+            self._holdings.dropped(epochs)
+            raise lost(*next(iter(epochs.items())))
+        holder.fence = rows[0][1]
+
+    def _draw(self, starts: list[RunRow]) -> None:
+        for start in starts:
+            start.key = self._keys.draw()
+
+    def _saw_up_to(self, holder: Holder, batch: Append, mark: int) -> None:
+        if mark and self._holdings.part_of(batch.epochs) is None:
+            holder.mark = mark
+
+    async def _met(self, starts: list[RunRow], keys: list[int]) -> Conflicts:
+        """The starts whose ids these runs have; their keys become 0."""
+        rows = await self._connections.rows(self._runs, keys)
+        found = {(run.tenant, run.run_id): run for run in map(columns.run_row, rows)}
+        conflicts: Conflicts = []
+        for start in starts:
+            there = found.get((start.tenant, start.run_id))
+            if there is not None:
+                start.key = 0
+                conflicts.append((start, there))
+        return conflicts
+
+
+def _handed_out(holder: Holder, rows: Rows) -> list[Message]:
+    messages = [columns.message_row(tuple(row)[1:]) for row in rows]
+    for message in messages:
+        holder.told[message.id] = message.partition
+    return messages
+
+
+def _apart(starts: list[RunRow]) -> tuple[list[RunRow], Conflicts]:
+    """The first start of each id, and the others with that first one."""
+    first: dict[tuple[str, str], RunRow] = {}
+    doubled: Conflicts = []
+    for start in starts:
+        there = first.setdefault((start.tenant, start.run_id), start)
+        if there is not start:
+            start.key = 0
+            doubled.append((start, there))
+    return list(first.values()), doubled
+
+
+def _second(doubled: Conflicts, conflicts: Conflicts) -> Conflicts:
+    """What second starts of an id conflict with: the first one, as it was made, or what that met."""
+    met = {id(start): there for start, there in conflicts}
+    return [(start, met.get(id(first)) or _copy(first)) for start, first in doubled]
+
+
+def _copy(run: RunRow) -> RunRow:
+    return columns.run_row(tuple(column[0] for column in columns.run_columns([run])))
+
+
+def _reset(starts: list[RunRow]) -> None:
+    for start in starts:
+        start.key = 0

@@ -1,0 +1,61 @@
+"""Postgres' errors as aob's, each with what to do about it; and which of them another try may mend."""
+
+from __future__ import annotations
+
+from aob.errors import OperatorError, StoreCorrupt, StoreFull, StoreLocked, StoreUnavailable
+from aob.stores.postgres import driver
+
+_LOST = ("08", "57P", "25006", "40003")
+_AGAIN = ("40001", "40P01", "55P03", "57014", "53300")
+_FULL = ("53100", "53400")
+_RIGHTS = "42501"
+_MISSING = ("3F000", "42P01", "42883", "42703")
+_DAMAGED = ("XX001", "XX002", "58P01")
+_LOGIN = ("28", "3D000")
+
+
+def code_of(error: BaseException) -> str:
+    """The error's SQLSTATE; empty where the database did not say it."""
+    return str(getattr(error, "sqlstate", None) or "")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection is gone, or leads to a server that cannot write: what was sent may have been done."""
+    if isinstance(error, OSError | EOFError | TimeoutError):
+        return True
+    if driver.is_closed(error):
+        return True
+    return code_of(error).startswith(_LOST)
+
+
+def may_go_better(error: BaseException) -> bool:
+    """Whether the statement failed whole because of what others did at that moment."""
+    return code_of(error) in _AGAIN
+
+
+def unreachable(name: str, error: BaseException) -> StoreUnavailable:
+    """Nobody answers."""
+    why = str(error) or type(error).__name__
+    return StoreUnavailable(f"{name} cannot be reached ({why}); see that the server runs and that the address is right")
+
+
+def translated(error: BaseException, name: str) -> OperatorError:
+    """An error of Postgres or its driver as ours."""
+    code = code_of(error)
+    if code in _FULL:
+        return StoreFull(f"no space left for {name}: nothing was written; free some space, and work goes on by itself")
+    if code in ("55P03", "57014"):
+        return StoreLocked(f"{name}: a statement was held up for too long ({error}); see pg_locks for who holds it up")
+    if code == _RIGHTS:
+        return StoreUnavailable(f"{name}: {error}; `aob db check` lists the rights that are missing")
+    if code in _MISSING:
+        return StoreUnavailable(f"{name}: its schema is not what it should be ({error}); run `aob db migrate`")
+    if code in _DAMAGED:
+        return StoreCorrupt(f"{name} is damaged: {error}; stop every process that uses it, and restore a backup")
+    if driver.is_integrity(error):
+        return StoreCorrupt(f"{name}: what is about to be written is there already ({error}); nothing was written")
+    if code.startswith(_LOGIN):
+        return StoreUnavailable(f"{name} refuses the login: {error}")
+    if is_lost(error):
+        return unreachable(name, error)
+    return StoreUnavailable(f"{name} cannot be used: {error}")

@@ -1,0 +1,105 @@
+"""Who may append to a partition, by the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aob.clock import Clock
+from aob.stores.postgres.connections import Connections
+from aob.stores.postgres.holdings import Holdings, lost
+from aob.stores.postgres.statements import in_schema
+from aob.stores.rows import Lease, WorkerRow
+
+_MICROSECONDS = 1_000_000
+
+
+class Leases:
+    """Leases of this process, and the list of workers.
+
+    Args:
+        news: what is told to those who wait for a partition that becomes free.
+    """
+
+    def __init__(self, connections: Connections, holdings: Holdings, clock: Clock, news: str) -> None:
+        self._connections = connections
+        self._holdings = holdings
+        self._clock = clock
+        self._news = news
+        self.skew_us = 0
+        schema = connections.options.schema
+        self._acquire = in_schema("select *, aob.now_us() from aob.acquire_1($1, $2, $3, $4, $5)", schema)
+        self._renew = in_schema("select aob.renew_1($1, $2, $3, $4)", schema)
+        self._release = in_schema(
+            "select aob.release_1((select id from aob.worker where name = $1), $2, $3, $4, $5, $6)", schema
+        )
+        self._announce = in_schema("select * from aob.announce_1($1, $2, $3)", schema)
+        self._leave = in_schema("select aob.leave_1($1, $2, $3)", schema)
+        self._now = in_schema("select aob.now_us(), (select count(*) from aob.partition)", schema)
+
+    async def acquire(self, owner: str, ttl: float, most: int, only: list[int] | None = None) -> list[Lease]:
+        """See `Store.acquire_some`."""
+        before, sent = self._clock.monotonic(), self._clock.now_us()
+        held = self._holdings.all_of(owner)
+        rows = await self._connections.rows(self._acquire, owner, round(ttl * _MICROSECONDS), held, only, most)
+        leases: list[Lease] = []
+        for worker, fence, partition, epoch, clean, last, now in rows:
+            lease = Lease(partition=partition, owner=owner, epoch=epoch, clean=clean)
+            self._holdings.took(lease, worker, fence, last, before + ttl)
+            self._measured(sent, now)
+            leases.append(lease)
+        return sorted(leases, key=lambda lease: lease.partition)
+
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
+        """See `Store.renew`."""
+        if not leases:
+            return
+        holder = self._holdings.holder_of({lease.partition: lease.epoch for lease in leases})
+        before, sent = self._clock.monotonic(), self._clock.now_us()
+        now = await self._connections.trying(
+            lambda _: self._connections.once(
+                self._renew, holder.id, [lease.partition for lease in leases], [lease.epoch for lease in leases],
+                round(ttl * _MICROSECONDS),
+            ),
+            leased_until=lambda: holder.until,
+        )  # fmt: skip
+        if now[0][0] is None:
+            self._holdings.dropped(lease.partition for lease in leases)
+            raise lost(leases[0].partition, leases[0].epoch)
+        holder.until = before + ttl
+        self._measured(sent, now[0][0])
+
+    async def release(self, leases: Sequence[Lease], clean: bool) -> None:
+        """See `Store.release`."""
+        if not leases:
+            return
+        self._holdings.dropped(
+            lease.partition
+            for lease in leases
+            if (held := self._holdings.held.get(lease.partition)) is not None and held.epoch == lease.epoch
+        )
+        await self._connections.rows(
+            self._release, leases[0].owner, [lease.partition for lease in leases], [lease.epoch for lease in leases],
+            clean, self._connections.address.channel, self._news,
+        )  # fmt: skip
+
+    async def announce(self, owner: str, ttl: float, build: str) -> tuple[list[WorkerRow], int]:
+        """See `Store.announce`; and how many partitions there are by now."""
+        sent = self._clock.now_us()
+        rows = await self._connections.rows(self._announce, owner, build, round(ttl * _MICROSECONDS))
+        self._measured(sent, rows[0][3])
+        return [WorkerRow(name=row[0], build=row[1], partitions=row[2]) for row in rows], rows[0][4]
+
+    async def leave(self, owner: str) -> None:
+        """See `Store.leave`."""
+        await self._connections.rows(self._leave, owner, self._connections.address.channel, self._news)
+
+    async def measure(self) -> int:
+        """Compare the clocks; the number of partitions."""
+        sent = self._clock.now_us()
+        ((now, partitions),) = await self._connections.rows(self._now)
+        self._measured(sent, now)
+        return partitions
+
+    def _measured(self, sent: int, database: int) -> None:
+        # the database read its clock somewhere between the question and the answer
+        self.skew_us = database - (sent + self._clock.now_us()) // 2

@@ -1,0 +1,115 @@
+-- Who may append to a partition. A worker's leases last as long as its row says, all alike.
+
+create function aob.worker_1(p_name text) returns bigint language plpgsql as $$
+declare
+    v_id bigint;
+begin
+    select id into v_id from aob.worker where name = p_name;
+    if v_id is null then
+        insert into aob.worker (name) values (p_name) on conflict (name) do nothing;
+        select id into v_id from aob.worker where name = p_name;
+    end if;
+    return v_id;
+end $$;
+
+-- Takes up to `p_most` free partitions (of `p_only`, unless that is null) and extends the worker's leases.
+-- Its own count as free when they have expired, or are not among those that it knows of (`p_held`): it asked for them
+-- before, and the answer was lost.
+create function aob.acquire_1(p_name text, p_ttl bigint, p_held integer[], p_only integer[], p_most integer)
+returns table (worker bigint, fence bigint, id integer, epoch integer, clean boolean, last bigint)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_worker bigint := aob.worker_1(p_name);
+    v_now bigint;
+    v_dead bigint[];
+    v_taken integer[];
+begin
+    -- in one order, so that two that take from each other do not wait for each other
+    perform 1 from aob.worker w where w.id = v_worker or w.expires <= aob.now_us() order by w.id for update;
+    v_now := aob.now_us();
+    v_dead := array(select w.id from aob.worker w where w.expires <= v_now);
+    v_taken := array(
+        select p.id from aob.partition p
+        where (p.owner is null or p.owner = any (v_dead) or (p.owner = v_worker and p.id <> all (p_held)))
+        and (p_only is null or p.id = any (p_only))
+        order by p.owner nulls first, random() limit p_most for update skip locked
+    );
+    update aob.worker w set fence = w.fence + 1
+        where w.id in (select p.owner from aob.partition p where p.id = any (v_taken));
+    return query
+        with before as (select p.id, p.owner, p.clean from aob.partition p where p.id = any (v_taken))
+        update aob.partition p set owner = v_worker, epoch = p.epoch + 1, clean = false
+        from before b where p.id = b.id
+        returning
+            v_worker, (select w.fence from aob.worker w where w.id = v_worker), p.id, p.epoch, b.owner is null and b.clean,
+            greatest(p.position, (select e.position from aob.event e where e.partition = p.id order by e.position desc limit 1));
+    if found then
+        update aob.worker w set expires = greatest(w.expires, v_now + p_ttl) where w.id = v_worker;
+    end if;
+end $$;
+
+-- Extends the worker's leases; null: one of these is no longer its own.
+create function aob.renew_1(p_worker bigint, p_partitions integer[], p_epochs integer[], p_ttl bigint)
+returns bigint language plpgsql as $$
+declare
+    v_now bigint;
+begin
+    perform 1 from aob.worker where id = p_worker for update;
+    v_now := aob.now_us();
+    if aob.lost_1(p_worker, p_partitions, p_epochs) then
+        return null;
+    end if;
+    update aob.worker set expires = v_now + p_ttl where id = p_worker;
+    return v_now;
+end $$;
+
+-- Whether one of these partitions is not the worker's under that epoch.
+create function aob.lost_1(p_worker bigint, p_partitions integer[], p_epochs integer[])
+returns boolean language sql volatile as $$
+    select exists (
+        select 1 from unnest(p_partitions, p_epochs) as l (id, epoch)
+        where not exists (
+            select 1 from aob.partition p where p.id = l.id and p.owner = p_worker and p.epoch = l.epoch
+        )
+    )
+$$;
+
+-- Whoever waits for a free partition is told on this channel.
+create function aob.release_1(p_worker bigint, p_partitions integer[], p_epochs integer[], p_clean boolean, p_channel text, p_news text)
+returns void language plpgsql as $$
+begin
+    perform 1 from aob.worker where id = p_worker for update;
+    update aob.partition p set owner = null, clean = p_clean
+        from unnest(p_partitions, p_epochs) as l (id, epoch)
+        where p.id = l.id and p.owner = p_worker and p.epoch = l.epoch;
+    perform pg_notify(p_channel, p_news);
+end $$;
+
+-- Refuses whatever this worker sent before and has not arrived; waits for what has. The new fence; null: it is gone.
+create function aob.fence_1(p_worker bigint) returns bigint language sql volatile
+as $$ update aob.worker set fence = fence + 1 where id = p_worker returning fence $$;
+
+-- Says that a worker lives; all that do, with the number of partitions they hold.
+create function aob.announce_1(p_name text, p_build text, p_ttl bigint)
+returns table (name text, build text, held bigint, now bigint, total bigint) language plpgsql as $$
+#variable_conflict use_column
+declare
+    v_now bigint;
+begin
+    perform aob.worker_1(p_name);
+    v_now := aob.now_us();
+    update aob.worker w set announced = v_now + p_ttl, build = p_build where w.name = p_name;
+    delete from aob.worker w where w.announced < v_now - 86400000000 and w.expires < v_now - 86400000000
+        and not exists (select 1 from aob.partition p where p.owner = w.id);
+    return query
+        select w.name, w.build,
+            case when w.expires > v_now then (select count(*) from aob.partition p where p.owner = w.id) else 0 end,
+            v_now, (select count(*) from aob.partition)
+        from aob.worker w where w.announced > v_now order by w.name;
+end $$;
+
+create function aob.leave_1(p_name text, p_channel text, p_news text) returns void language sql volatile as $$
+    update aob.worker set announced = 0 where name = p_name;
+    select pg_notify(p_channel, p_news);
+$$;

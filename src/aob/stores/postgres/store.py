@@ -1,0 +1,215 @@
+"""A store in a Postgres database, which many workers share: each owns partitions of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from aob.clock import Clock
+from aob.process import Process
+from aob.settings import Settings
+from aob.stores.facts import StoreFacts
+from aob.stores.postgres.commits import Commits
+from aob.stores.postgres.connections import Connections
+from aob.stores.postgres.facts import facts_of
+from aob.stores.postgres.holdings import Holdings, Keys
+from aob.stores.postgres.leases import Leases
+from aob.stores.postgres.migrate import migrate
+from aob.stores.postgres.options import Address, address_of
+from aob.stores.postgres.reads import Reads
+from aob.stores.postgres.removal import Removal
+from aob.stores.postgres.sending import Sending
+from aob.stores.postgres.verify import problems
+from aob.stores.postgres.watch import Watch
+from aob.stores.rows import (
+    Append,
+    Appended,
+    EventRow,
+    Lease,
+    Message,
+    RunFilter,
+    RunRow,
+    TicketRow,
+    WorkerRow,
+)
+
+
+class PostgresStore:
+    """See `aob.stores.protocol.Store`. Made by `open_store`; used from one event loop."""
+
+    skew_us: Callable[[], int] | None
+
+    def __init__(self, connections: Connections, clock: Clock, process: Process) -> None:
+        self.url = connections.name
+        self._connections = connections
+        self._holdings = Holdings()
+        tag = process.new_id(8)
+        self._watch = Watch(connections, tag, self._holdings.held)
+        self._leases = Leases(connections, self._holdings, clock, self._watch.news("f"))
+        self.skew_us = lambda: self._leases.skew_us
+        keys = Keys(clock, self.skew_us, process.seed())
+        self._commits = Commits(connections, self._holdings, keys, process)
+        self._commits.on_sent = self._watch.sent
+        self._sending = Sending(connections, keys, process, self._watch.news("m"))
+        self._reads = Reads(connections)
+        self._removal = Removal(connections, self._holdings, self._commits)
+        self.partitions = 1
+
+    async def start(self) -> None:
+        """Learn the database's time and how many partitions there are."""
+        self._partitioned(await self._leases.measure())
+
+    def _partitioned(self, count: int) -> None:
+        self.partitions = self._commits.partitions = self._sending.partitions = count
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if not self._connections.closed:
+            await self._connections.close()
+            await self._watch.close()
+
+    async def announce(self, owner: str, ttl: float, build: str = "") -> list[WorkerRow]:
+        """See `Store.announce`."""
+        workers, partitions = await self._leases.announce(owner, ttl, build)
+        self._partitioned(partitions)
+        return workers
+
+    async def leave(self, owner: str) -> None:
+        """See `Store.leave`."""
+        await self._leases.leave(owner)
+
+    async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
+        """See `Store.acquire`."""
+        leases = await self._leases.acquire(owner, ttl, 1, [partition])
+        return leases[0] if leases else None
+
+    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+        """See `Store.acquire_some`."""
+        return await self._leases.acquire(owner, ttl, most)
+
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
+        """See `Store.renew`."""
+        await self._leases.renew(leases, ttl)
+
+    async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
+        """See `Store.release`."""
+        await self._leases.release(leases, clean)
+
+    async def append(self, batch: Append) -> Appended:
+        """See `Store.append`."""
+        appended = await self._commits.append(batch)
+        if appended.committed:
+            self._watch.committed()
+        return appended
+
+    async def send(self, message: Message, start: RunRow | None = None) -> RunRow | None:
+        """See `Store.send`."""
+        conflicts = await self.send_many([(message, start)])
+        return conflicts[0][1] if conflicts else None
+
+    async def send_many(self, sends: Sequence[tuple[Message, RunRow | None]]) -> list[tuple[RunRow, RunRow]]:
+        """See `Store.send_many`."""
+        conflicts = await self._sending.send(sends)
+        if not conflicts:
+            self._watch.sent()
+        return conflicts
+
+    async def waiting(self, partition: int | None = None) -> list[Message]:
+        """See `Store.waiting`."""
+        return await self._reads.waiting(partition)
+
+    async def take_reply(self, reply: str) -> bytes | None:
+        """See `Store.take_reply`."""
+        return await self._reads.take_reply(reply)
+
+    async def wait_changed(self, timeout: float) -> None:
+        """See `Store.wait_changed`."""
+        await self._watch.wait(timeout)
+
+    async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
+        """See `Store.get_run`."""
+        return await self._reads.run(tenant, run_id)
+
+    async def list_runs(self, where: RunFilter) -> list[RunRow]:
+        """See `Store.list_runs`."""
+        return await self._reads.runs(where)
+
+    async def run_by_key(self, key: int) -> RunRow | None:
+        """See `Store.run_by_key`."""
+        return await self._reads.run_by_key(key)
+
+    async def open_runs(self, partitions: Sequence[int], after: int, limit: int) -> list[RunRow]:
+        """See `Store.open_runs`."""
+        return await self._reads.open_runs(partitions, after, limit)
+
+    async def dues(self, partitions: Sequence[int], after: int, limit: int) -> list[tuple[int, int | None]]:
+        """See `Store.dues`."""
+        return await self._reads.dues(partitions, after, limit)
+
+    async def events(self, run: int, after: int, limit: int, until: int | None = None) -> list[EventRow]:
+        """See `Store.events`."""
+        return await self._reads.events(run, after, limit, until)
+
+    async def last_event(self, run: int) -> EventRow | None:
+        """See `Store.last_event`."""
+        return await self._reads.last_event(run)
+
+    async def seen(self, run: int) -> set[str]:
+        """See `Store.seen`."""
+        return await self._reads.seen(run)
+
+    async def blob(self, digest: str) -> bytes | None:
+        """See `Store.blob`."""
+        return await self._reads.blob(digest)
+
+    async def tickets(self, tenant: str | None, status: str | None, run_id: str | None, limit: int) -> list[TicketRow]:
+        """See `Store.tickets`."""
+        return await self._reads.tickets(tenant, status, run_id, limit)
+
+    async def get_ticket(self, tenant: str, ticket: str) -> TicketRow | None:
+        """See `Store.get_ticket`."""
+        return await self._reads.ticket(tenant, ticket)
+
+    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+        """See `Store.sweep`."""
+        return await self._removal.sweep(lease, ended_before, limit)
+
+    async def delete_run(self, lease: Lease, key: int) -> None:
+        """See `Store.delete_run`."""
+        await self._removal.delete(lease, key)
+
+    async def facts(self) -> StoreFacts:
+        """See `aob.stores.facts.Inspectable`."""
+        return await facts_of(self._connections)
+
+    async def check(self, at_most: int = 100) -> list[str]:
+        """See `aob.stores.facts.Inspectable`."""
+        found: list[str] = []
+        async for problem in problems(self._connections, self._reads):
+            if len(found) < at_most:
+                found.append(problem)
+        return found
+
+
+async def open_store(url: str, *, clock: Clock, process: Process, settings: Settings | None = None) -> PostgresStore:
+    """Open the store that a `postgresql://` URL names; its schema is made, or brought to the newest form, where needed.
+
+    Raises:
+        BadUrl: the URL is not understood.
+        StoreTooNew: a newer aob made the schema.
+        StoreUnavailable: it cannot be used now; why, and what to do.
+    """
+    return await open_at(address_of(url), clock, process)
+
+
+async def open_at(address: Address, clock: Clock, process: Process) -> PostgresStore:
+    """`open_store`, for an address whose options are chosen already."""
+    connections = Connections(address, clock, process)
+    await connections.open()
+    try:
+        await migrate(connections)
+        store = PostgresStore(connections, clock, process)
+        await store.start()
+    except BaseException:
+        await connections.close()
+        raise
+    return store
