@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 EVENTS: dict[str, str] = {
-    "lease_taken": "this process owns a partition now: partition, epoch",
-    "lease_released": "this process has handed a partition over: partition, epoch",
-    "lease_lost": "another process owns the partition: partition, epoch",
+    "lease_taken": "this process owns more partitions now: partitions, held, epoch",
+    "lease_released": "this process has handed partitions over: partitions, held",
+    "lease_lost": "other processes own what this one owned: partitions, epoch",
     "standing_by": "other processes own all partitions; this one waits",
     "run_parked": "a run was parked: run_id, code, reason",
     "message_unreadable": "a message was encrypted with another codec than this worker has, and waits: run_id, kind",

@@ -34,7 +34,7 @@ class TellingStore(StoreAround):
         try:
             return await self.inner.append(batch)
         except LeaseLost:
-            tell("append_refused", {"epoch": batch.epoch})
+            tell("append_refused", {"epoch": max(batch.epochs.values())})
             raise
 
 

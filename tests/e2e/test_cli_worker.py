@@ -81,7 +81,7 @@ def test_for_programs_it_prints_lines_of_json(shell: Shell) -> None:
     worker = shell.worker("--json")
     serving, taken, *_ = map(json.loads, worker.said)
     assert serving["event"] == "serving" and serving["workflows"]["greet"] == "flow:greet"
-    assert taken == {"event": "lease_taken", "partition": 0, "epoch": 1}
+    assert taken == {"event": "lease_taken", "partitions": 1, "held": 1, "epoch": 1}
     assert worker.stop() == 0
     assert [json.loads(line)["event"] for line in worker.said[-2:]] == ["stopping", "stopped"]
 

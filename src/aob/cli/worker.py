@@ -121,7 +121,8 @@ class Teller:
 
     def heard(self, name: str, fields: Mapping[str, Any]) -> None:
         """An event of the engine."""
-        line = _LINES.get(name)
+        line = _OF_A_WHOLE_STORE.get(name) if fields.get("held") == 1 else None
+        line = line or _LINES.get(name)
         if self._json:
             self.tell(name, "", **{k: v if isinstance(v, int | float | str) else str(v) for k, v in fields.items()})
         elif line is not None:
@@ -129,7 +130,8 @@ class Teller:
 
 
 _LINES = {
-    "lease_taken": "owns the store (epoch {epoch})",
+    "lease_taken": "owns {held} partitions (epoch {epoch})",
+    "lease_released": "handed {partitions} partitions over, owns {held}",
     "recovered": "open runs taken over: {runs}, in {seconds} s",
     "standing_by": "stands by: another worker owns the store; this one takes over when that one stops or dies",
     "lease_lost": "lost the store to another worker; standing by",
@@ -140,6 +142,9 @@ _LINES = {
     "store_failed": "the store failed: {error}",
     "attempt_leaked": "an attempt of {run_id} {step} does not stop",
 }
+
+
+_OF_A_WHOLE_STORE = {"lease_taken": "owns the store (epoch {epoch})"}
 
 
 def _first_line(value: object) -> str:

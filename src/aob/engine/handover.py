@@ -41,8 +41,7 @@ async def hand_over(host: Host, partitions: Iterable[int], within: float) -> Non
             host.residents.expel(partition)
         if leases:
             await host.store.release(leases)
-            for lease in leases:
-                telemetry.tell("lease_released", partition=lease.partition, epoch=lease.epoch)
+            telemetry.tell("lease_released", partitions=len(leases), held=len(host.commits.leases))
         host.leaving -= still
         remaining -= still
         if remaining:

@@ -92,9 +92,9 @@ class Host:
 
     async def take(self, leases: list[Lease]) -> None:
         """Take partitions over, beside those that are held: recover their open runs."""
-        for lease in leases:
-            telemetry.tell("lease_taken", partition=lease.partition, epoch=lease.epoch)
         self.commits.start(leases)
+        epoch = max(lease.epoch for lease in leases)
+        telemetry.tell("lease_taken", partitions=len(leases), held=len(self.commits.leases), epoch=epoch)
         await Recovery(self).recover(leases)
 
     def owns(self, partition: int) -> bool:
@@ -151,8 +151,8 @@ class Host:
             return
         self.failed = error
         if isinstance(error, LeaseLost):
-            for partition, epoch in self.commits.epochs.items():
-                telemetry.tell("lease_lost", partition=partition, epoch=epoch)
+            epochs = self.commits.epochs.values()
+            telemetry.tell("lease_lost", partitions=len(epochs), epoch=max(epochs, default=0))
         self.wakeups.stop()
         for run in self.residents.all():
             self.dispatch.stop_attempts(run)

@@ -90,6 +90,8 @@ class Worker:
         host, executor = self.host, self.executor
         if self._watchdog is not None:
             self._watchdog.stop()
+        if host is not None and host.failed is None and len(host.commits.leases) > 1:
+            await self._give(hand_over(host, list(host.commits.leases), self._settings.drain_timeout))
         if executor is not None:
             await executor.close(self._settings.drain_timeout if self.failed is None else 0)
         if host is not None:
