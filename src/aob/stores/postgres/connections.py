@@ -137,7 +137,8 @@ class Connections:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
-        connection = await self.connect()
+        # a task of its own: whoever asks need not be one, and the driver's time-outs need one
+        connection = await asyncio.get_running_loop().create_task(self.connect())
         if self.closed:
             connection.terminate()
             self.refuse_closed()

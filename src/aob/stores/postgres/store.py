@@ -125,6 +125,10 @@ class PostgresStore:
         """See `Store.wait_changed`."""
         await self._watch.wait(timeout)
 
+    async def wait_messages(self, timeout: float) -> None:
+        """See `Store.wait_messages`."""
+        await self._watch.wait(timeout, commits=False)
+
     async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
         """See `Store.get_run`."""
         return await self._reads.run(tenant, run_id)
