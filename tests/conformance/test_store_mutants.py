@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from aob.errors import AobError
-from aob.stores.rows import Append, Appended, Lease, Message, RunRow
-from aob.stores.sqlite import commits, leases, reads
+from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunRow
+from aob.stores.sqlite import commits, leases, reads, trimming
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.leases import Leases
 from aob.stores.sqlite.removal import Removal
+from aob.stores.sqlite.trimming import Trimming
 from tests.conformance.test_store_sqlite import TestSqliteStore as Suite
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -210,6 +211,59 @@ def a_blob_goes_with_the_first_that_used_it(patch: pytest.MonkeyPatch) -> None:
 @mutant("test_keys_and_positions_are_never_used_again")
 def the_highest_key_is_forgotten_with_its_run(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Removal, "_begin", lambda self, lease: self._commits.guard(lease.partition, lease.epoch))
+
+
+@mutant("test_23_a_replaced_owner_deletes_no_history")
+def history_is_deleted_by_whoever_asks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Commits, "guard", lambda self, partition, epoch: self.catch_up())
+
+
+@mutant("test_23_what_forks_share_stays_until_they_are_gone")
+def what_forks_share_is_cut_too(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Trimming, "_shared", lambda self, key: 0)
+
+
+@mutant("test_23_the_first_event_stays_and_what_is_behind_the_cut")
+def the_start_of_a_run_is_cut_too(patch: pytest.MonkeyPatch) -> None:
+    original = Trimming._cut
+    patch.setattr(Trimming, "_cut", lambda self, key, keep, *more: original(self, key, 0, *more))
+
+
+@mutant("test_23_a_gap_stands_in_the_place_of_what_was_deleted")
+def a_gap_says_too_little(patch: pytest.MonkeyPatch) -> None:
+    original = trimming.gap_data
+    patch.setattr(trimming, "gap_data", lambda first, *more: original(first + 1, *more))
+
+
+@mutant("test_23_what_is_damaged_beside_a_gap_is_seen")
+def nothing_is_checked_behind_a_gap(patch: pytest.MonkeyPatch) -> None:
+    original = reads.check_chain
+
+    def check(rows: list[EventRow], seq: int, chain: int, where: str) -> None:
+        if all(row.kind != "gap" for row in rows):
+            original(rows, seq, chain, where)
+
+    patch.setattr(reads, "check_chain", check)
+
+
+@mutant("test_23_ended_runs_later_checkpoints_and_other_partitions_are_left_alone")
+def a_checkpoint_that_was_set_aside_cuts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(trimming, "_OPEN", trimming._OPEN.replace("checkpoint >= ?", "? > 0"))
+
+
+@mutant("test_23_ended_runs_later_checkpoints_and_other_partitions_are_left_alone")
+def ended_runs_are_cut_too(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(trimming, "_OPEN", trimming._OPEN.replace("ended is null", "1"))
+
+
+@mutant("test_23_payloads_go_with_the_last_event_that_refers_to_them")
+def a_payload_goes_with_the_first_event_that_refers_to_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commits, "_USE", commits._USE.replace("max(seq, excluded.seq)", "min(seq, excluded.seq)"))
+
+
+@mutant("test_23_a_payload_that_a_fork_shares_stays")
+def a_payload_goes_though_what_stays_refers_to_it(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(trimming, "_UNUSED", trimming._UNUSED.replace("seq <= ?2", "seq < 0 and seq < ?2"))
 
 
 @mutant("test_an_open_run_cannot_be_deleted")

@@ -117,6 +117,15 @@ async def nap(seconds: float, size: int = 1) -> str:
     return f"{len(first)} {signal} {await shout('awake')}"
 
 
+@aob.workflow
+async def rounds(n: int) -> str:
+    done = aob.checkpoint_state(int) or 0
+    await shout(f"round {done}")
+    if done < n:
+        aob.checkpoint(done + 1)
+    return f"{done} {await aob.wait_signal('go')}"
+
+
 if os.environ.get("FLOW_CHANGED"):
 
     @aob.workflow(name="nap")

@@ -40,7 +40,7 @@ def test_a_store_in_use(shell: Shell) -> None:
     assert found["settings"]["found"] == "threads=3"
     assert found["runs"]["found"] == "1 waiting"
     assert found["approvals"]["found"] == "1 ticket open"
-    assert found["schema"]["found"].startswith("1")
+    assert found["schema"]["found"].startswith("2")
     shown = shell.good("doctor").lines
     assert all(line.startswith(("ok ", "     ")) for line in shown), shown
 
@@ -71,7 +71,7 @@ def test_a_damaged_store(shell: Shell) -> None:
 
 def test_workflows_of_a_module_and_of_a_store(shell: Shell) -> None:
     listed = {row["name"]: row for row in shell.json("workflow", "list", "flow.py")}
-    assert set(listed) == {"greet", "ship", "brief", "hold", "mend", "talk", "nap"}
+    assert set(listed) == {"greet", "ship", "brief", "hold", "mend", "talk", "nap", "rounds"}
     assert listed["nap"]["parameters"] == {"seconds": "float", "size": "int"}
     assert listed["ship"]["input_schema"]["$defs"]["Order"]["properties"]["count"]["type"] == "integer"
     assert "order: Order" in shell.good("workflow", "list", "flow").out

@@ -26,7 +26,7 @@ from aob.process import SystemProcess
 from aob.stores.chain import chain_after
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, EventRow, Lease, Message, RunFilter, RunRow
+from aob.stores.rows import Append, Cut, EventRow, Lease, Message, RunFilter, RunRow
 from aob.stores.sqlite import SqliteOptions, open_store
 from aob.stores.sqlite.commits import Commits
 from aob.testing.conformance.store import TurnedClock
@@ -119,7 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def fresh(self) -> bytes:
         self.count += 1
-        return b"%d" % self.count
+        return b"[%d]" % self.count
 
     @rule(process=PROCESSES, partition=PARTITIONS)
     def acquire(self, process: int, partition: int) -> None:
@@ -262,12 +262,13 @@ class StoreMachine(RuleBasedStateMachine):
             events = self.run(side.stores[process].events(old.key, 0, shared))
             if not events:
                 return
+            seq = events[-1].seq
             run = RunRow(tenant=tenant, run_id=name, workflow="w", status="running", created=now, updated=now,
-                         partition=partition, origin=old.key, origin_seq=len(events))  # fmt: skip
+                         partition=partition, origin=old.key, origin_seq=seq)  # fmt: skip
             chain = chain_after(events[-1].chain, "k", text)
             lease = self.leases[process, partition]
             batch = Append(epochs={partition: lease.epoch}, starts=[run],
-                           events=[(run, len(events) + 1, "k", 1, chain, text)])  # fmt: skip
+                           events=[(run, seq + 1, "k", 1, chain, text)])  # fmt: skip
             try:
                 appended = self.run(side.stores[process].append(batch))
             except AobError as e:
@@ -302,6 +303,20 @@ class StoreMachine(RuleBasedStateMachine):
         one, two = self.both(lambda side: side.stores[process].sweep(lease, before, limit))
         assert one == two
         self.forget_deleted()
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), names=st.lists(st.tuples(TENANTS, NAMES), max_size=3), until=st.integers(0, 6),
+          limit=st.integers(1, 4))  # fmt: skip
+    def trim(self, data: st.DataObject, names: list[tuple[str, str]], until: int, limit: int) -> None:
+        process, partition = self.a_lease(data)
+        lease = self.leases[process, partition]
+        known = [name for name in names if all(name in side.runs for side in self.sides)]
+
+        def cuts(side: Side) -> list[Cut]:
+            return [Cut(run=side.runs[name].key, checkpoint=0, until=until) for name in known]
+
+        one, two = self.both(lambda side: side.stores[process].trim(lease, cuts(side), limit))
+        assert one == two
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), tenant=TENANTS, name=NAMES)

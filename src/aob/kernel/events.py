@@ -261,6 +261,18 @@ class RunReopened(Event):
     fork: Fork | None = None
 
 
+class Gap(Event):
+    """Events `first` to `last` of a run that is open were deleted after the retention time. It has the `seq` of `last`;
+    nobody records it: the store puts it in their place. `chain` is the checksum of `last`, `check` one over all this.
+    """
+
+    KIND = "gap"
+    first: int = msgspec.field(name="from")
+    last: int = msgspec.field(name="to")
+    chain: int = 0
+    check: int = 0
+
+
 TERMINAL: dict[str, str] = {
     "run_completed": "completed",
     "run_failed": "failed",
@@ -273,7 +285,7 @@ TERMINAL: dict[str, str] = {
 EVENTS: tuple[type[Event], ...] = (
     RunStarted, StepScheduled, StepStarted, AttemptFailed, StepCompleted, StepFailed, TimerFired, SignalReceived,
     UpdateCompleted, Emitted, Changed, Checkpoint, CancelRequested, Paused, Resumed, Late, RunCompleted, RunFailed,
-    RunCancelled, RunTerminated, RunTimedOut, RunReopened,
+    RunCancelled, RunTerminated, RunTimedOut, RunReopened, Gap,
 )  # fmt: skip
 KINDS: tuple[str, ...] = tuple(e.KIND for e in EVENTS)
 
@@ -302,7 +314,24 @@ def decode_event(kind: str, version: int, data: bytes, *, run_id: str | None = N
         raise UnknownEvent(f"the event {kind!r} version {version} cannot be read: {e}", run_id=run_id) from e
 
 
+_time_decoder = msgspec.json.Decoder(Event)
+
+
+def time_of(data: bytes) -> int:
+    """When a stored event was made one, whatever its kind.
+
+    Raises:
+        UnknownEvent: it is no stored event.
+    """
+    try:
+        return _time_decoder.decode(data).at
+    except msgspec.MsgspecError as e:
+        raise UnknownEvent(f"an event without a time cannot be read: {e}") from e
+
+
 def event_data(event: Event) -> dict[str, Any]:
     """An event's own fields as plain Python values, payloads decoded: the `data` that users see."""
+    if isinstance(event, Gap):
+        return {"from": event.first, "to": event.last}
     fields = {k: v for k, v in msgspec.structs.asdict(event).items() if k not in ("at", "step")}
     return msgspec.json.decode(msgspec.json.encode(fields))

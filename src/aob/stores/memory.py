@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from itertools import islice
@@ -14,11 +15,13 @@ from aob.clock import Clock
 from aob.errors import BadUrl, LeaseLost, NotFinished, StoreCorrupt, StoreUnavailable
 from aob.process import Process
 from aob.settings import Settings
-from aob.stores.chain import check_chain
+from aob.stores.chain import GAP, check_chain, gap_data
 from aob.stores.changes import Changes
 from aob.stores.rows import (
+    LAST_SEQ,
     Append,
     Appended,
+    Cut,
     EventRow,
     Keyed,
     Lease,
@@ -58,7 +61,7 @@ class MemoryState:
         self.replies: dict[str, tuple[bytes, int]] = {}
         self.seen: dict[int, set[str]] = {}
         self.blobs: dict[str, bytes] = {}
-        self.blob_uses: dict[int, set[str]] = {}
+        self.blob_uses: dict[int, dict[str, int]] = {}
         self.tickets: dict[tuple[str, str], TicketRow] = {}
         self.partitions: dict[int, Held] = {}
         self.locks: dict[int, object] = {}
@@ -75,6 +78,12 @@ class MemoryState:
     def forks(self, key: int) -> Iterable[RunRow]:
         """Runs that share this one's events."""
         return (run for run in self.runs.values() if run.origin == key)
+
+    def drop_unused(self, digests: Iterable[str]) -> None:
+        """Forget those of these blobs that no run uses."""
+        used = set[str]().union(*self.blob_uses.values())
+        for digest in set(digests) - used:
+            del self.blobs[digest]
 
 
 class MemoryStore:
@@ -324,6 +333,45 @@ class MemoryStore:
         self.state.replies = {k: v for k, v in self.state.replies.items() if v[1] >= now}
         return len(gone)
 
+    async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
+        """See `Store.checkpoints`."""
+        self._refuse_closed()
+        runs = (run.key for run in self.state.runs.values() if run.partition == partition)
+        every = (event for key in runs for event in self.state.events.get(key, ()))
+        found = [event for event in every if event.kind == "checkpoint" and event.position > after]
+        return sorted(found, key=attrgetter("position"))[:limit]
+
+    async def trim(self, lease: Lease, cuts: Sequence[Cut], limit: int) -> int:
+        """See `Store.trim`."""
+        self._held(lease.partition, lease.epoch)
+        total = 0
+        for cut in cuts:
+            run = self.state.runs.get(cut.run)
+            if run is None or run.ended is not None or run.partition != lease.partition:
+                continue
+            if cut.checkpoint <= run.checkpoint:
+                total += self._trim(run, cut.until, limit - total)
+        return total
+
+    def _trim(self, run: RunRow, until: int, limit: int) -> int:
+        events = self.state.events.get(run.key, [])
+        keep = max(1, run.origin_seq, *(fork.origin_seq for fork in self.state.forks(run.key)))
+        old = [event for event in events if keep < event.seq <= until and event.kind != GAP][:limit]
+        if not old:
+            return 0
+        last = old[-1]
+        place, end = bisect(events, keep, key=attrgetter("seq")), events.index(last) + 1
+        data = gap_data(keep + 1, last.seq, last.chain, last.data)
+        events[place:end] = [msgspec.structs.replace(last, kind=GAP, version=1, data=data)]
+        uses = self.state.blob_uses.get(run.key, {})
+        tickets = [t.data for t in self.state.tickets.values() if (t.tenant, t.run_id) == (run.tenant, run.run_id)]
+        kept = b" ".join((*(event.data for event in events[:place]), *tickets))
+        unused = [digest for digest, seq in uses.items() if seq <= last.seq and digest.encode() not in kept]
+        for digest in unused:
+            del uses[digest]
+        self.state.drop_unused(unused)
+        return len(old)
+
     async def delete_run(self, lease: Lease, key: int) -> None:
         """See `Store.delete_run`."""
         self._held(lease.partition, lease.epoch)
@@ -413,8 +461,9 @@ class MemoryStore:
         for run, id in batch.seen:
             if run.key:
                 state.seen.setdefault(run.key, set()).add(id)
+        last = {run.key: seq for run, seq, *_ in batch.events}
         for run, digest, data in batch.blobs:
-            self._use_blob(run, digest, data)
+            self._use_blob(run, digest, data, last.get(run.key, LAST_SEQ))
         for ticket in batch.tickets:
             state.tickets[ticket.tenant, ticket.id] = _copy(ticket)
         for message in batch.sends:
@@ -427,10 +476,11 @@ class MemoryStore:
         run.reason, run.checkpoint, run.deaths = summary.reason, summary.checkpoint, summary.deaths
         run.attributes = dict(summary.attributes)
 
-    def _use_blob(self, run: Keyed, digest: str, data: bytes) -> None:
+    def _use_blob(self, run: Keyed, digest: str, data: bytes, seq: int) -> None:
         if run.key:
             self.state.blobs.setdefault(digest, data)
-            self.state.blob_uses.setdefault(run.key, set()).add(digest)
+            uses = self.state.blob_uses.setdefault(run.key, {})
+            uses[digest] = max(seq, uses.get(digest, 0))
 
     def _send(self, message: Message) -> None:
         self.state.last_message += 1
@@ -481,10 +531,8 @@ class MemoryStore:
         state = self.state
         state.deleted.discard(key)
         state.events.pop(key, None)
-        digests = state.blob_uses.pop(key, set())
-        used = set[str]().union(*state.blob_uses.values())
-        for digest in digests - used:
-            del state.blobs[digest]
+        digests = state.blob_uses.pop(key, {}).keys()
+        state.drop_unused(digests)
         return state.runs.pop(key).origin
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
+from aob.stores.rows import Append, Appended, Cut, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
 
 
 class Store(Protocol):
@@ -155,6 +155,28 @@ class Store(Protocol):
         """Delete up to `limit` runs of the partition that ended before this time, with what only they refer to.
 
         Returns how many it were. Answers that nobody fetched in time go as well.
+
+        Raises:
+            LeaseLost: the lease's epoch is not the partition's.
+        """
+        ...
+
+    async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
+        """Checkpoints of the partition's runs, ended ones too, in the order of commits: those with a position above
+        `after`."""
+        ...
+
+    async def trim(self, lease: Lease, cuts: Sequence[Cut], limit: int) -> int:
+        """Delete what open runs of the partition did long ago, with the blobs that only this refers to.
+
+        In the place of the deleted events stands one, of kind `gap`, with the `seq` and the chain of the last of them
+        (see `aob.stores.chain.gap_data`). A run's first event stays, and so do those that forks share.
+
+        Args:
+            cuts: those of other partitions' runs, and of runs that have ended, are left out.
+            limit: how many events at most.
+
+        Returns how many it were; when it is the limit, there may be more.
 
         Raises:
             LeaseLost: the lease's epoch is not the partition's.

@@ -51,6 +51,9 @@ class Keyed(Protocol):
     partition: int
 
 
+LAST_SEQ = 1 << 62
+"""Above every `seq`."""
+
 EventRecord = tuple[Keyed, int, str, int, int, bytes]
 """An event on its way in: (run, seq, kind, version, chain, data). `chain` = crc32 over the event and the one before."""
 
@@ -147,6 +150,20 @@ class RunFilter(msgspec.Struct, kw_only=True):
     parent: str | None = None
     before: int | None = None
     limit: int = 100
+
+
+class Cut(msgspec.Struct, kw_only=True):
+    """What may be deleted of a run's history.
+
+    Args:
+        run: its key.
+        checkpoint: `seq` of a checkpoint; nothing is deleted when the run goes on from an earlier one.
+        until: up to which `seq` that checkpoint contains what was before it.
+    """
+
+    run: int
+    checkpoint: int
+    until: int
 
 
 class Append(msgspec.Struct, kw_only=True):

@@ -9,9 +9,10 @@ from aob.stores.postgres import columns
 from aob.stores.postgres.holdings import Holder, Holdings
 from aob.stores.rows import Append, EventRecord, RunRow, partition_of
 
-ARGUMENTS = 5 + 9 + 9 + 1 + 18 + 1 + 13
+ARGUMENTS = 5 + 9 + 9 + 1 + 18 + 1 + 14
+_LAST = (1 << 31) - 1
 _NO_EVENTS: tuple[None, ...] = (None,) * 9
-_NO_REST: tuple[Any, ...] = (False, *(None,) * 13)
+_NO_REST: tuple[Any, ...] = (False, *(None,) * 14)
 
 
 class Sealed:
@@ -89,11 +90,12 @@ def _has_rest(batch: Append) -> bool:
 
 def _rest(batch: Append, nonces: list[int], partitions: int) -> tuple[Any, ...]:
     seen = [(run.key, id) for run, id in batch.seen if run.key]
-    blobs = [(run.key, digest, data) for run, digest, data in batch.blobs if run.key]
+    last = {run.key: seq for run, seq, *_ in batch.events} if batch.blobs else {}
+    blobs = [(run.key, digest, data, last.get(run.key, _LAST)) for run, digest, data in batch.blobs if run.key]
     tickets, sends = batch.tickets, batch.sends
     others = [partition_of(m.tenant, m.run_id, partitions) for m in sends]
     return (
-        True, *_columns(seen, 2), *_columns(blobs, 3), *_columns(batch.replies, 3),
+        True, *_columns(seen, 2), *_columns(blobs, 4), *_columns(batch.replies, 3),
         _or_none(tickets, columns.tickets_value), [t.data for t in tickets] or None,
         [t.schema for t in tickets] or None,
         columns.messages_value(sends, others, nonces) if sends else None, [m.body for m in sends] or None,

@@ -33,6 +33,10 @@ select {of("e", columns.EVENT)} from part p cross join lateral (
     order by e.seq desc limit 1
 ) e order by e.seq desc limit 1
 """
+_CHECKPOINTS = (
+    f"select {columns.EVENT} from aob.event "
+    "where partition = $1 and kind = 'checkpoint' and position > $2 order by position limit $3"
+)
 _OPEN = (
     "where partition = any ($1::integer[]) and key > $2 and ended is null and status {} 'waiting' order by key limit $3"
 )
@@ -50,6 +54,7 @@ class Reads:
         self._dues = self.sql("select key, due from aob.run " + _OPEN.format("="))
         self._events = self.sql(_EVENTS)
         self._last_event = self.sql(_LAST_EVENT)
+        self._checkpoints = self.sql(_CHECKPOINTS)
         self._seen = self.sql("select id from aob.seen where run = $1")
         self._blob = self.sql("select data from aob.blob where digest = $1")
         self._take_reply = self.sql("delete from aob.reply where id = $1 returning body")
@@ -115,12 +120,14 @@ class Reads:
         first, last = max(after - 1, 0), _LAST if until is None else min(until, _LAST)
         wanted = min(limit + (after > 0), _LAST)
         found = [columns.event_row(row) for row in await self.rows(self._events, run, first, last, wanted)]
-        if after == 0:
-            check_chain(found, 0, 0, self._connections.name)
-            return found
-        if found:
-            check_chain(found[1:], after, found[0].chain, self._connections.name)
-        return found[1:]
+        before = found.pop(0) if found and found[0].seq <= after else None
+        del found[limit:]
+        check_chain(found, after, before.chain if before else 0, self._connections.name)
+        return found
+
+    async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
+        """See `Store.checkpoints`."""
+        return [columns.event_row(row) for row in await self.rows(self._checkpoints, partition, after, limit)]
 
     async def last_event(self, run: int) -> EventRow | None:
         """See `Store.last_event`."""

@@ -26,18 +26,23 @@ class Removal:
 
     async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
         """See `Store.sweep`."""
-        return await self._guarded(lease, self._sweep, ended_before, limit)
+        return await self.guarded(lease, self._sweep, ended_before, limit)
 
     async def delete(self, lease: Lease, key: int) -> None:
         """See `Store.delete_run`."""
-        if await self._guarded(lease, self._delete, key) == "open":
+        if await self.guarded(lease, self._delete, key) == "open":
             found = await self._connections.rows(self._id, key)
             raise NotFinished(
                 "only a run that has ended can be deleted; cancel or terminate it first",
                 run_id=found[0][0] if found else None,
             )
 
-    async def _guarded(self, lease: Lease, sql: str, *values: Any) -> Any:
+    async def guarded(self, lease: Lease, sql: str, *values: Any) -> Any:
+        """What a function of the schema returns that takes a lease, and may be called again.
+
+        Raises:
+            LeaseLost: the lease's epoch is not the partition's.
+        """
         epochs = {lease.partition: lease.epoch}
         while True:
             holder: Holder = self._holdings.holder_of(epochs)

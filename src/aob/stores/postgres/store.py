@@ -18,11 +18,13 @@ from aob.stores.postgres.options import Address, address_of
 from aob.stores.postgres.reads import Reads
 from aob.stores.postgres.removal import Removal
 from aob.stores.postgres.sending import Sending
+from aob.stores.postgres.trimming import Trimming
 from aob.stores.postgres.verify import problems
 from aob.stores.postgres.watch import Watch
 from aob.stores.rows import (
     Append,
     Appended,
+    Cut,
     EventRow,
     Lease,
     Message,
@@ -52,6 +54,7 @@ class PostgresStore:
         self._sending = Sending(connections, keys, process, self._watch.news("m"))
         self._reads = Reads(connections)
         self._removal = Removal(connections, self._holdings, self._commits)
+        self._trimming = Trimming(self._reads, self._removal)
         self.partitions = 1
 
     async def start(self) -> None:
@@ -176,6 +179,14 @@ class PostgresStore:
     async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
         """See `Store.sweep`."""
         return await self._removal.sweep(lease, ended_before, limit)
+
+    async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
+        """See `Store.checkpoints`."""
+        return await self._reads.checkpoints(partition, after, limit)
+
+    async def trim(self, lease: Lease, cuts: Sequence[Cut], limit: int) -> int:
+        """See `Store.trim`."""
+        return await self._trimming.trim(lease, cuts, limit)
 
     async def delete_run(self, lease: Lease, key: int) -> None:
         """See `Store.delete_run`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from aob.errors import LeaseLost
-from aob.stores.rows import Append, Appended, Message, RunRow
+from aob.stores.rows import LAST_SEQ, Append, Appended, Message, RunRow
 from aob.stores.sqlite import columns
 from aob.stores.sqlite.writer import Refused, Writer
 
@@ -24,6 +24,10 @@ _SUMMARY = (
     "attributes = ? where key = ?"
 )
 _SEND = "insert into inbox (partition, tenant, run_id, kind, body, reply, expires) values (?, ?, ?, ?, ?, ?, ?)"
+_USE = (
+    "insert into blob_use (run, digest, seq) values (?, ?, ?) on conflict (run, digest) "
+    "do update set seq = max(seq, excluded.seq)"
+)
 _TICKET = (
     f"insert into ticket ({columns.TICKET}) values ({columns.marks(columns.TICKET)}) on conflict (tenant, id) "
     "do update set assignees = excluded.assignees, deadline = excluded.deadline, status = excluded.status, "
@@ -139,7 +143,8 @@ class Commits:
             many("insert into seen (run, id) values (?, ?)", [(run.key, id) for run, id in batch.seen if run.key])
         if blobs := [blob for blob in batch.blobs if blob[0].key]:
             many("insert or ignore into blob (digest, data) values (?, ?)", [(d, data) for _, d, data in blobs])
-            many("insert or ignore into blob_use (run, digest) values (?, ?)", [(r.key, d) for r, d, _ in blobs])
+            last = {run.key: seq for run, seq, *_ in batch.events}
+            many(_USE, [(run.key, digest, last.get(run.key, LAST_SEQ)) for run, digest, _ in blobs])
         if batch.tickets:
             many(_TICKET, [columns.ticket_values(ticket) for ticket in batch.tickets])
         if batch.sends:

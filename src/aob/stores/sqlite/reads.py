@@ -20,6 +20,10 @@ _RUN = f"select {columns.RUN} from run where tenant = ? and run_id = ?"
 _BY_KEY = f"select {columns.RUN} from run where key = ?"
 _LAST_EVENT = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq desc limit 1"
 _EVENTS = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq limit ?"
+_CHECKPOINTS = (
+    f"select {columns.EVENT} from event indexed by event_checkpoint where kind = 'checkpoint' and position > ? "
+    "and (select partition from run where key = event.run) = ? order by position limit ?"
+)
 _LAST = 1 << 62
 
 
@@ -119,12 +123,14 @@ class Reads:
                 break
             rows = self.rows(_EVENTS, (key, max(low, first), high, wanted))
             found += [columns.event_row(row) for row in rows]
-        if after == 0:
-            check_chain(found, 0, 0, self._path)
-            return found
-        if found:
-            check_chain(found[1:], after, found[0].chain, self._path)
-        return found[1:]
+        before = found.pop(0) if found and found[0].seq <= after else None
+        del found[limit:]
+        check_chain(found, after, before.chain if before else 0, self._path)
+        return found
+
+    def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
+        """See `Store.checkpoints`."""
+        return [columns.event_row(row) for row in self.rows(_CHECKPOINTS, (after, partition, limit))]
 
     def last_event(self, run: int) -> EventRow | None:
         """See `Store.last_event`."""

@@ -9,7 +9,7 @@ from aob.clock import Clock
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.facts import StoreFacts
-from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
+from aob.stores.rows import Append, Appended, Cut, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.facts import facts_of
 from aob.stores.sqlite.leases import Leases
@@ -17,6 +17,7 @@ from aob.stores.sqlite.opening import open_connections, path_of
 from aob.stores.sqlite.options import SqliteOptions
 from aob.stores.sqlite.reads import Reads
 from aob.stores.sqlite.removal import Removal
+from aob.stores.sqlite.trimming import Trimming
 from aob.stores.sqlite.verify import problems
 from aob.stores.sqlite.watch import Watch
 from aob.stores.sqlite.writer import Writer
@@ -38,6 +39,7 @@ class SqliteStore:
         self._commits = Commits(self._writer)
         self._leases = Leases(self._writer, self._commits, clock)
         self._removal = Removal(self._writer, self._commits, clock)
+        self._trimming = Trimming(self._writer, self._commits)
         self._watch = Watch(self.path, self._reads, options.poll)
         self._closed = False
 
@@ -173,6 +175,14 @@ class SqliteStore:
     async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
         """See `Store.sweep`."""
         return await self._removal.sweep(lease, ended_before, limit)
+
+    async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
+        """See `Store.checkpoints`."""
+        return self._reads.checkpoints(partition, after, limit)
+
+    async def trim(self, lease: Lease, cuts: Sequence[Cut], limit: int) -> int:
+        """See `Store.trim`."""
+        return await self._trimming.trim(lease, cuts, limit)
 
     async def delete_run(self, lease: Lease, key: int) -> None:
         """See `Store.delete_run`."""

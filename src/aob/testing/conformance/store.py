@@ -18,7 +18,8 @@ from aob.testing.conformance.stores.leases import LeaseTests
 from aob.testing.conformance.stores.reads import ReadTests
 from aob.testing.conformance.stores.removal import RemovalTests
 from aob.testing.conformance.stores.setting import Opener as Opener, TurnedClock as TurnedClock
+from aob.testing.conformance.stores.trimming import TrimmingTests
 
 
-class StoreConformance(LeaseTests, CommitTests, InboxTests, ReadTests, RemovalTests):
+class StoreConformance(LeaseTests, CommitTests, InboxTests, ReadTests, RemovalTests, TrimmingTests):
     """Everything that is asked of a store; see `aob.stores.protocol`."""

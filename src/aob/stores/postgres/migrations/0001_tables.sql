@@ -75,6 +75,7 @@ create table aob.event (
 );
 create unique index event_seq on aob.event (run, seq);
 create unique index event_position on aob.event (partition, position);
+create index event_checkpoint on aob.event (partition, position) where kind = 'checkpoint';
 
 -- `transaction` tells which messages became visible since a snapshot: those below its xmin were to be seen then.
 create table aob.inbox (
@@ -112,6 +113,7 @@ create table aob.blob (
 create table aob.blob_use (
     run         bigint not null,
     digest      text not null,
+    seq         integer not null,           -- the last event of the run that may refer to it
     primary key (run, digest)
 );
 create index blob_use_digest on aob.blob_use (digest);

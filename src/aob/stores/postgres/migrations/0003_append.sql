@@ -17,7 +17,7 @@ create function aob.append_1(
     text[], s_parent text[], s_reason text[], s_checkpoint integer[], s_deaths integer[], s_origin bigint[],
     s_origin_seq integer[],
     p_rest boolean,
-    n_run bigint[], n_id text[], b_run bigint[], b_digest text[], b_data bytea[],
+    n_run bigint[], n_id text[], b_run bigint[], b_digest text[], b_data bytea[], b_seq integer[],
     r_id text[], r_body bytea[], r_expires bigint[],
     p_tickets text, t_data bytea[], t_schema bytea[], p_sends text, m_body bytea[]
 ) returns table (
@@ -78,7 +78,7 @@ begin
     if p_rest then
         return query
             select 'sent', null::bigint, r.partition, null, null, null, null::bytea, null, null::bigint
-            from aob.append_rest_1(n_run, n_id, b_run, b_digest, b_data, r_id, r_body, r_expires,
+            from aob.append_rest_1(n_run, n_id, b_run, b_digest, b_data, b_seq, r_id, r_body, r_expires,
                                    p_tickets, t_data, t_schema, p_sends, m_body) as r (partition);
     end if;
 end $$;
@@ -105,7 +105,7 @@ $$;
 -- What few commits have: ids of commands that count once, large payloads, answers, tickets, messages.
 -- The partitions to which messages went.
 create function aob.append_rest_1(
-    n_run bigint[], n_id text[], b_run bigint[], b_digest text[], b_data bytea[],
+    n_run bigint[], n_id text[], b_run bigint[], b_digest text[], b_data bytea[], b_seq integer[],
     r_id text[], r_body bytea[], r_expires bigint[],
     p_tickets text, t_data bytea[], t_schema bytea[], p_sends text, m_body bytea[]
 ) returns setof integer language plpgsql as $$
@@ -118,7 +118,10 @@ begin
         insert into aob.blob (digest, data)
             select distinct on (b.digest) b.digest, b.data from unnest(b_digest, b_data) as b (digest, data) order by b.digest
             on conflict (digest) do update set digest = excluded.digest;
-        insert into aob.blob_use (run, digest) select * from unnest(b_run, b_digest) on conflict do nothing;
+        insert into aob.blob_use as u (run, digest, seq)
+            select b.run, b.digest, max(b.seq) from unnest(b_run, b_digest, b_seq) as b (run, digest, seq)
+            group by b.run, b.digest
+            on conflict (run, digest) do update set seq = greatest(u.seq, excluded.seq);
     end if;
     if r_id is not null then
         insert into aob.reply (id, body, expires) select * from unnest(r_id, r_body, r_expires)
