@@ -54,7 +54,7 @@ HELP: dict[str, str] = {
     "evict_after": "a run that waits longer than this may leave memory",
     "long_step_after": "a step that runs longer than this records its start",
     "max_deaths": "a run whose worker died with it this often, without progress, is parked",
-    "retention_days": "finished runs are deleted after this many days; 0: never",
+    "retention_days": "finished runs, and what open ones did before a checkpoint, go after this many days; 0: never",
     "sweep_every": "how often the retention looks for runs to delete",
     "slow_commit_ms": "commits slower than this move to a thread of their own",
     "drain_timeout": "how long a worker that stops waits for the attempts it runs",

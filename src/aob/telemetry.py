@@ -19,6 +19,7 @@ EVENTS: dict[str, str] = {
     "store_failed": "a write could not be made durable; this process takes no more work: error",
     "recovered": "open runs were taken over: runs, seconds",
     "swept": "finished runs were deleted after their retention: runs",
+    "trimmed": "what open runs did before old checkpoints was deleted: events",
     "sweep_failed": "old runs could not be deleted; it is tried again later: error",
     "attempt_leaked": "an attempt did not stop when it was told to: run_id, step",
 }

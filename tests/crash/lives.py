@@ -31,7 +31,7 @@ from tests.integration.faulty_disk import FaultyDisk
 T = TypeVar("T")
 FAMILIES = ("store", "disk")
 """Points before and after each write to the store, effect and answer; or before each write and sync of the disk."""
-WRITES = ("append", "send", "send_many", "acquire", "renew", "release", "take_reply", "delete_run", "sweep")
+WRITES = ("append", "send", "send_many", "acquire", "renew", "release", "take_reply", "delete_run", "sweep", "trim")
 
 
 class Points:

@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Raw
 
 from aob.engine.transfer import Parcel
-from aob.errors import CallerError
-from aob.stores.chain import chain_after, is_content
+from aob.errors import CallerError, StoreCorrupt
+from aob.stores.chain import follow, is_content
 from aob.stores.rows import Message, RunRow, TicketRow
 
 FORMAT = 1
@@ -99,11 +99,14 @@ def read_parcels(lines: Iterable[bytes]) -> Iterator[Parcel]:
 
 def _parcel(reader: _Reader, head: _Head) -> Parcel:
     parcel = Parcel(row=head.row, chain=head.chain, seen=head.seen)
-    chain = 0
+    seq = chain = 0
     for _ in range(head.events):
         kind, version, raw = reader.one("event")
         data = bytes(raw)
-        chain = chain_after(chain, kind, data)
+        try:
+            seq, chain = follow(seq, chain, kind, data)
+        except StoreCorrupt as e:
+            raise reader.bad(e.message) from e
         parcel.events.append((kind, version, data))
     if chain != head.chain:
         raise reader.bad(f"the history of run {head.row.run_id!r} is not what was exported")

@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Raw
 
 from aob.engine.active import ActiveRun
-from aob.engine.history import checkpoint_by, kept
+from aob.engine.history import HistoryGone, Numbered, checkpoint_by, kept
 from aob.engine.starts import exists_error
 from aob.errors import StepNotFound
 from aob.kernel import events as ev
+from aob.kernel.carry import carry_of
 from aob.stores.rows import RunRow
 
 if TYPE_CHECKING:
@@ -38,14 +39,24 @@ class Forks:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self.under_way = 0
+        """Forks that are being made: what they are about to share must not be deleted meanwhile."""
 
     async def fork(self, tenant: str, run_id: str, request: ForkRequest) -> str:
         """A new run that shares this one's history up to a step; returns its id.
 
         Raises:
             StepNotFound: the run has not finished a step of this id.
+            HistoryGone: what the fork would begin with was deleted.
             RunExists: the new id is taken.
         """
+        self.under_way += 1
+        try:
+            return await self._fork(tenant, run_id, request)
+        finally:
+            self.under_way -= 1
+
+    async def _fork(self, tenant: str, run_id: str, request: ForkRequest) -> str:
         host = self._host
         origin = await host.residents.get(tenant, run_id)
         await host.commits.ack()
@@ -58,6 +69,7 @@ class Forks:
             await host.starts.again(started, row.partition, new_id, request.input, request.overrides)
             return new_id
         cut = _cut(events, request, run_id)
+        checkpoint = checkpoint_by(kept([e for e in events if e[1] <= cut]), cut, run_id)
         fork = ActiveRun(
             RunRow(
                 partition=row.partition,
@@ -71,7 +83,7 @@ class Forks:
                 attributes=row.attributes,
                 origin=row.key,
                 origin_seq=cut,
-                checkpoint=checkpoint_by(events, cut),
+                checkpoint=checkpoint,
             ),
             None,
             cut,
@@ -90,10 +102,11 @@ class Forks:
         return new_id
 
 
-def _cut(events: list[tuple[ev.Event, int]], request: ForkRequest, run_id: str) -> int:
+def _cut(events: list[Numbered], request: ForkRequest, run_id: str) -> int:
     """The last `seq` that a fork shares."""
     ends = {e.step: s for e, s in kept(events) if isinstance(e, ev.StepCompleted | ev.StepFailed | ev.TimerFired)}
     wanted = [s for s in (request.at, *request.overrides) if s is not None]
+    _refuse_gone([step for step in wanted if step not in ends], events, run_id)
     if request.at is not None and request.at not in ends:
         raise StepNotFound(
             f"run {run_id!r} has not finished a step {request.at!r}; it has: {', '.join(list(ends)[:20]) or 'none'}",
@@ -106,3 +119,21 @@ def _cut(events: list[tuple[ev.Event, int]], request: ForkRequest, run_id: str) 
     last = events[-1][1]
     terminal = [s for e, s in events if e.KIND in ev.TERMINAL]
     return terminal[-1] - 1 if terminal else last
+
+
+def _refuse_gone(steps: list[str], events: list[Numbered], run_id: str) -> None:
+    """See that none of these steps, which the history does not show, was called before what it shows."""
+    gone = max((seq for event, seq in events if isinstance(event, ev.Gap)), default=0)
+    first = next((e for e, _ in events if isinstance(e, ev.Checkpoint) and carry_of(e).applied >= gone), None)
+    if not gone or first is None:
+        return
+    called = carry_of(first).counters
+    for step in steps:
+        name, _, k = step.rpartition("#")
+        if k.isdecimal() and int(k) <= called.get(name, 0):
+            raise HistoryGone(
+                f"step {step!r} of run {run_id!r} stands before event {gone}, up to which the history was deleted "
+                "after the retention time: a fork can only begin behind it",
+                run_id=run_id,
+                step=step,
+            )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from aob.engine.payloads import Payloads
+from aob.errors import CallerError
 from aob.kernel import events as ev
 from aob.kernel.carry import OF_THE_PASS_BEFORE, carry_of
 from aob.kernel.machine import Machine
@@ -15,6 +16,12 @@ from aob.stores.rows import EventRow, RunRow
 _PAGE = 2_000
 _CHUNK = 500
 Numbered = tuple[ev.Event, int]
+
+
+class HistoryGone(CallerError):
+    """What the call needs of the run's history was deleted after the retention time."""
+
+    code = "history_gone"
 
 
 class History:
@@ -36,6 +43,17 @@ class History:
     async def _open(self, stored: EventRow, row: RunRow) -> ev.Event:
         event = ev.decode_event(stored.kind, stored.version, stored.data, run_id=row.run_id)
         return await self._payloads.open(event, stored.data)
+
+    async def applied(self, stored: EventRow) -> int:
+        """Up to which `seq` a checkpoint contains what was before it.
+
+        Raises:
+            StoreCorrupt: its payload is not there; or no more, if its run has ended.
+        """
+        event = ev.decode_event(stored.kind, stored.version, stored.data)
+        checkpoint = await self._payloads.open(event, stored.data)
+        assert isinstance(checkpoint, ev.Checkpoint)
+        return carry_of(checkpoint).applied
 
     async def tail(self, row: RunRow) -> tuple[int, int, int]:
         """`seq`, chain and time of the last event; zeros when there is none."""
@@ -66,20 +84,28 @@ class History:
 
         Returns:
             The events, and `seq`, chain and time of the last one.
+
+        Raises:
+            HistoryGone: `row` is as it was before a later checkpoint, and its history was deleted since.
         """
         tail = await self.tail(row)
         if row.checkpoint and (until is None or until >= row.checkpoint):
             first = [e async for e in self.read(row, 0, 1)]
             checkpoint = [e async for e in self.read(row, row.checkpoint - 1, row.checkpoint)]
-            assert isinstance(checkpoint[0][0], ev.Checkpoint)
+            if not checkpoint or not isinstance(checkpoint[0][0], ev.Checkpoint):
+                raise _passed_by(row)
             applied = carry_of(checkpoint[0][0]).applied
             rest = [
                 (event, seq)
                 async for event, seq in self.read(row, applied, until)
                 if seq > row.checkpoint or (seq < row.checkpoint and type(event) not in OF_THE_PASS_BEFORE)
             ]
-            return [*first, *checkpoint, *kept(rest)], tail
-        return kept([e async for e in self.read(row, 0, until)]), tail
+            events = [*first, *checkpoint, *kept(rest)]
+        else:
+            events = kept([e async for e in self.read(row, 0, until)])
+        if any(type(event) is ev.Gap for event, _ in events):
+            raise _passed_by(row)
+        return events, tail
 
     async def replay(self, machine: Machine, row: RunRow) -> tuple[int, int, int]:
         """Apply a run's recorded events to a new machine; `go_live` is left to the caller.
@@ -102,16 +128,48 @@ class History:
 
 
 def kept(events: list[Numbered]) -> list[Numbered]:
-    """Events without those that a `retry` set aside."""
+    """Events without those that a `retry` set aside; of a gap it may be that only some of it was."""
     out: list[Numbered] = []
     for event, seq in events:
         if isinstance(event, ev.RunReopened):
-            while out and out[-1][1] > event.keep:
+            while out and _set_aside(*out[-1], event.keep):
                 out.pop()
         out.append((event, seq))
     return out
 
 
-def checkpoint_by(events: list[Numbered], seq: int) -> int:
-    """The last checkpoint that stands not behind `seq`; 0: there is none."""
-    return next((s for event, s in reversed(events) if s <= seq and isinstance(event, ev.Checkpoint)), 0)
+def _passed_by(row: RunRow) -> HistoryGone:
+    return HistoryGone(
+        f"what run {row.run_id!r} did up to a later checkpoint was deleted while it was read: read it anew",
+        run_id=row.run_id,
+    )
+
+
+def _set_aside(event: ev.Event, seq: int, keep: int) -> bool:
+    return seq > keep and not (isinstance(event, ev.Gap) and event.first <= keep)
+
+
+def checkpoint_by(events: list[Numbered], seq: int, run_id: str) -> int:
+    """The last checkpoint that stands not behind `seq`, from which a replay up to there begins; 0: from the start.
+
+    Args:
+        events: the whole history, without what a retry set aside.
+
+    Raises:
+        HistoryGone: the replay would need events that were deleted.
+    """
+    found, carried, gone = 0, 0, 0
+    for event, at in events:
+        if isinstance(event, ev.Gap) and event.first <= seq:
+            gone = at
+        elif at > seq:
+            break
+        elif isinstance(event, ev.Checkpoint):
+            found, carried = at, carry_of(event).applied
+    if gone > carried:
+        raise HistoryGone(
+            f"the history of run {run_id!r} up to event {gone} was deleted after the retention time, so nothing can "
+            f"begin at event {seq}: it can at the first checkpoint behind event {gone}, or later",
+            run_id=run_id,
+        )
+    return found

@@ -1,10 +1,12 @@
-"""Finished runs are kept for a set time, then deleted in small batches, with the blobs that only they refer to."""
+"""Finished runs are kept for a set time, then deleted in small batches, with the blobs that only they refer to; so is
+what open runs did before their checkpoints."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from aob import telemetry
+from aob.engine.trimming import Trimming
 from aob.errors import AobError
 
 if TYPE_CHECKING:
@@ -18,14 +20,21 @@ _DAY_US = 86_400 * 1_000_000
 async def sweep_for_ever(host: Host) -> None:
     """Look for finished runs that are old enough, every `sweep_every` seconds."""
     settings = host.settings
+    trimming = Trimming(host)
     while settings.retention_days > 0 and host.failed is None:
         await sweep(host)
+        await trimming.trim(retained_since(host))
         await host.clock.sleep(settings.sweep_every)
+
+
+def retained_since(host: Host) -> int:
+    """What is older than this is deleted; microseconds since 1970."""
+    return host.clock.now_us() - round(host.settings.retention_days * _DAY_US)
 
 
 async def sweep(host: Host) -> int:
     """Delete what is old enough now; how many runs it were. Other work goes on between the batches."""
-    before = host.clock.now_us() - round(host.settings.retention_days * _DAY_US)
+    before = retained_since(host)
     total = 0
     try:
         for partition in list(host.commits.leases):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aob.engine.active import ActiveRun
-from aob.engine.history import checkpoint_by, kept
+from aob.engine.history import HistoryGone, checkpoint_by, kept
 from aob.engine.stops import Stops
 from aob.engine.turns import Turns
 from aob.errors import AlreadyCompensated, NotFinished, RunFinished
@@ -32,7 +32,7 @@ class Retries:
         """Open a failed or timed-out run again; a parked one is tried again.
 
         Raises:
-            NotFinished, RunFinished, AlreadyCompensated.
+            NotFinished, RunFinished, AlreadyCompensated, HistoryGone.
         """
         run = await self._host.residents.get(tenant, run_id)
         status = run.row.status
@@ -55,7 +55,7 @@ class Retries:
         try:
             with self._turns.take(run):
                 await self._reopen(run)
-        except AlreadyCompensated:
+        except (AlreadyCompensated, HistoryGone):
             return False
         return True
 
@@ -69,11 +69,12 @@ class Retries:
                 f"run {run.run_id!r} undid its steps when it failed, so it cannot be retried: fork it instead",
                 run_id=run.run_id,
             )
+        keep = _keep(events, end, at)
+        checkpoint = checkpoint_by(events, keep, run.run_id)
         host.residents.drop(run)
         fresh = ActiveRun(msgspec.structs.replace(row), None)
         fresh.seq, fresh.chain, fresh.last_at = await host.residents.history.tail(row)
-        keep = _keep(events, end, at)
-        fresh.row.checkpoint = checkpoint_by(events, keep)
+        fresh.row.checkpoint = checkpoint
         host.residents.reopened.add((run.tenant, run.run_id))
         host.record(fresh, ev.RunReopened(0, keep, "retry"))
         await host.commits.ack()

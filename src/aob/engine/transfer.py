@@ -12,7 +12,7 @@ from aob.clock import Clock
 from aob.engine.payloads import blobs_in, blobs_of, may_be_marked
 from aob.errors import OperatorError, RunExists, StoreCorrupt
 from aob.kernel import events as ev
-from aob.stores.chain import chain_after
+from aob.stores.chain import follow
 from aob.stores.protocol import Store
 from aob.stores.rows import Append, EventRecord, Lease, Message, RunFilter, RunRow, TicketRow, partition_of
 
@@ -37,7 +37,7 @@ class Parcel(msgspec.Struct, kw_only=True):
 
     Args:
         row: its summary, as it was in its store.
-        events: kind, version and data of each, in order from `seq` 1.
+        events: kind, version and data of each, in order from `seq` 1; a gap stands for those that were deleted.
         chain: the checksum over all of them.
         seen: ids of commands that it has counted.
         blobs: content hash and bytes of large payloads.
@@ -124,9 +124,9 @@ async def _packed(store: Store, tenant: str, run_id: str, inbox: Inbox | None) -
         if before is None:
             return None
         parcel = before
-        chain, events = 0, list[tuple[str, int, bytes]]()
-        while stored := await store.events(parcel.row.key, len(events), _PAGE):
-            chain = stored[-1].chain
+        seq, chain, events = 0, 0, list[tuple[str, int, bytes]]()
+        while stored := await store.events(parcel.row.key, seq, _PAGE):
+            seq, chain = stored[-1].seq, stored[-1].chain
             events += [(e.kind, e.version, e.data) for e in stored]
         before = parcel if inbox is not None else await _around(store, tenant, run_id, None)
         if before == parcel:
@@ -256,9 +256,9 @@ def _batch(epochs: dict[int, int], parcels: list[Parcel], rows: list[RunRow]) ->
     batch = Append(epochs=epochs, starts=rows, events=[], all_or_nothing=True)
     records: list[EventRecord] = []
     for parcel, row in zip(parcels, rows, strict=True):
-        chain = 0
-        for seq, (kind, version, data) in enumerate(parcel.events, 1):
-            chain = chain_after(chain, kind, data)
+        seq = chain = 0
+        for kind, version, data in parcel.events:
+            seq, chain = follow(seq, chain, kind, data)
             records.append((row, seq, kind, version, chain, data))
         batch.blobs = [*batch.blobs, *((row, digest, data) for digest, data in parcel.blobs)]
         batch.seen = [*batch.seen, *((row, id) for id in parcel.seen)]

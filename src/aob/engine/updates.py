@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from aob.engine.active import ActiveRun
+from aob.engine.history import HistoryGone
 from aob.engine.queries import Arguments, program_of
 from aob.engine.signals import Signals
 from aob.errors import NoWorker, RunFinished
@@ -64,13 +65,25 @@ class Updates:
 
         Raises:
             RunFinished: the run ended without one.
+            HistoryGone: it was answered long ago, and the answer was deleted.
         """
         return await (self._earlier_answer(run, step) if repeated else self._next_answer(run, step))
 
     async def _earlier_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted:
+        await self._host.commits.ack()
+        gone = False
         async for event, _ in self._host.residents.history.read(run.row):
             if isinstance(event, ev.UpdateCompleted) and event.step == step:
                 return event
+            if isinstance(event, ev.Gap):
+                gone = True
+            elif isinstance(event, ev.SignalReceived) and event.update == step:
+                gone = False
+        if gone:
+            raise HistoryGone(
+                f"run {run.run_id!r} has answered {step} before; the answer was deleted after the retention time",
+                run_id=run.run_id,
+            )
         return await self._next_answer(run, step)
 
     async def _next_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted:

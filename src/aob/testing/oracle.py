@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from aob.kernel import events as ev
+from aob.stores.chain import GAP
 from aob.stores.protocol import Store
 from aob.stores.rows import EventRow, RunFilter, RunRow
 
@@ -43,7 +44,7 @@ async def look(store: Store) -> Seen:
 
 async def _history(store: Store, row: RunRow) -> list[EventRow]:
     events: list[EventRow] = []
-    while page := await store.events(row.key, len(events), _PAGE):
+    while page := await store.events(row.key, events[-1].seq if events else 0, _PAGE):
         events += page
     return events
 
@@ -64,8 +65,8 @@ def problems(seen: Seen, keys: Keys | None = None, earlier: Iterable[Seen] = ())
 
 
 def _of_history(events: list[EventRow]) -> Iterator[str]:
-    numbers = [e.seq for e in events]
-    if numbers != list(range(1, len(events) + 1)):
+    numbers = [n for e in events for n in _numbers(e)]
+    if numbers != list(range(1, len(numbers) + 1)):
         yield f"its events are numbered {numbers}"
     epochs = [e.epoch for e in events]
     if epochs != sorted(epochs):
@@ -90,6 +91,12 @@ def _of_history(events: list[EventRow]) -> Iterator[str]:
     yield from (f"the timer {step} fired {count} times" for step, count in fired.items() if count > 1)
 
 
+def _numbers(row: EventRow) -> range:
+    """The `seq` of an event; of a gap those of all that it stands for."""
+    event = ev.decode_event(row.kind, row.version, row.data)
+    return range(event.first if isinstance(event, ev.Gap) else row.seq, row.seq + 1)
+
+
 def _of_summary(row: RunRow, events: list[EventRow]) -> Iterator[str]:
     last = next((e.kind for e in reversed(events) if e.kind != "late"), None)
     ended = ev.TERMINAL.get(last or "")
@@ -107,6 +114,9 @@ def _of_keys(keys: Keys) -> Iterator[str]:
 
 def _of_growth(before: Seen, after: Seen) -> Iterator[str]:
     for name, events in before.events.items():
-        now = after.events.get(name, [])
-        if [(e.seq, e.chain, e.data) for e in now[: len(events)]] != [(e.seq, e.chain, e.data) for e in events]:
+        now = {e.seq: (e.chain, e.data) for e in after.events.get(name, [])}
+        gone = {n for e in after.events.get(name, []) if e.kind == GAP for n in _numbers(e)}
+        if any(e.seq not in gone and now.get(e.seq) != (e.chain, e.data) for e in events):
             yield f"run {name[1]}: of {len(events)} events that were written some are gone or changed"
+        if gone and (1 in gone or max(gone) >= after.runs[name].checkpoint):
+            yield f"run {name[1]}: what it goes on from was deleted"

@@ -139,8 +139,8 @@ def _from_view(seq: int | None, at: int, kind: str, step: str | None, data: Mapp
     given = {**data, "at": at, "step": step}
     fields: list[Any] = []
     for field in msgspec.structs.fields(cls):
-        if field.name in given:
-            fields.append(given[field.name])
+        if field.encode_name in given:
+            fields.append(given[field.encode_name])
         elif field.default is not msgspec.NODEFAULT:
             fields.append(field.default)
         elif field.default_factory is not msgspec.NODEFAULT:

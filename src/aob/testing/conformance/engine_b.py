@@ -10,6 +10,7 @@ from aob.testing.conformance.engine_b_children import ChildTests
 from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
 from aob.testing.conformance.engine_b_fork import ForkTests
+from aob.testing.conformance.engine_b_gaps import GapTests
 from aob.testing.conformance.engine_b_limits import LimitTests
 from aob.testing.conformance.engine_b_pause import PauseTests
 from aob.testing.conformance.engine_b_retry import RetryTests
@@ -25,6 +26,7 @@ class EngineConformanceB(
     CancelTests,
     PauseTests,
     CheckpointTests,
+    GapTests,
     ForkTests,
     RetryTests,
     LimitTests,
