@@ -20,6 +20,7 @@ STYLES = {
     "step_completed": "",
     "stream": "dim",
     "late": "dim",
+    "gap": "dim",
 }
 _HIDDEN = {"check", "birth", "seed", "flags", "tenant", "run_id", "depth", "fidelity", "carry", "version"}
 
@@ -58,6 +59,8 @@ def _detail(kind: str, data: dict[str, Any]) -> str:
         return " ".join(part for part in (data["type"], data.get("target"), what) if part)
     if kind in ("emitted", "signal_received", "stream"):
         return f"{data['name']} {short(data.get('data', data.get('payload')), 120)}"
+    if kind == "gap":
+        return f"events {data['from']:,} to {data['to']:,} were deleted after the retention time"
     left = {k: v for k, v in data.items() if k not in _HIDDEN and v not in (None, "", {}, [], 0)}
     if kind == "timer_fired":
         left.pop("due", None)

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterable
 
-from aob.cli.events import event_line
+from aob.cli.events import detail, event_line
 from aob.cli.output import count, note, print_json, print_json_line, span, stdout
 from aob.cli.session import Here, Misuse
 from aob.cli.timeline import Bar, bars_of, draw
@@ -85,6 +85,9 @@ async def timeline(run: str, /, *, limit: int = 100, session: Here) -> int:
         note(f"and {len(bars) - limit} more steps: --limit {len(bars)}")
     whole = span(max(b.end for b in bars) - min(b.start for b in bars))
     console.print(f"{count(len(bars), 'step')} in {whole}; the run is {status}", style="dim")
+    for gap in events:
+        if gap.kind == "gap":
+            note(detail(gap))
     return 0
 
 

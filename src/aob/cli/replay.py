@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from aob.cli.events import detail
 from aob.cli.history import print_events
 from aob.cli.loading import AnyWorkflow, workflows_of
 from aob.cli.output import count, note, print_json, say, stdout
@@ -111,7 +112,8 @@ async def _show(session: Session, run: Run[Any], step: str | None) -> None:
     if step is not None:
         first = next((i for i, e in enumerate(events) if e.step == step), None)
         if first is None:
-            raise StepNotFound(f"run {run.run_id!r} has no step {step!r}", run_id=run.run_id, step=step)
+            gone = "".join(f"; {detail(e)}" for e in events if e.kind == "gap")
+            raise StepNotFound(f"run {run.run_id!r} has no step {step!r}{gone}", run_id=run.run_id, step=step)
         events = events[first:]
     if session.json:
         print_json(events)

@@ -68,7 +68,7 @@ def kept(events: Sequence[Event]) -> list[Event]:
     out: list[Event] = []
     for event in events:
         if event.kind == "run_reopened":
-            out = [e for e in out if (e.seq or 0) <= event.data["keep"]]
+            out = [e for e in out if (e.data["from"] if e.kind == "gap" else e.seq or 0) <= event.data["keep"]]
         out.append(event)
     return out
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from aob.cli.timeline import Scale, bars_of, draw
+from aob.cli.timeline import Scale, bars_of, draw, kept
 from aob.client.views import Event
 
 BEGIN = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -54,6 +54,13 @@ def test_open_steps_last_until_now_and_those_of_an_ended_run_until_its_end() -> 
     story.tell(5, "run_cancelled", reason="")
     (bar,) = bars_of(story.events, at(7))
     assert bar.end == at(5)
+
+
+def test_what_a_gap_hides_is_not_drawn() -> None:
+    story = Story().tell(0, "run_started").tell(5, "gap", **{"from": 2, "to": 2}).done(6, "b#1", 1_000)
+    assert [(bar.step, bar.start) for bar in bars_of(story.events, at(9))] == [("b#1", at(5))]
+    story.tell(7, "run_reopened", keep=2)
+    assert [event.kind for event in kept(story.events)] == ["run_started", "gap", "run_reopened"]
 
 
 def test_a_timer_waited_since_the_event_before_it() -> None:
