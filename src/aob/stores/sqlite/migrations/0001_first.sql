@@ -26,7 +26,7 @@ create index run_open on run (partition, key) where ended is null;
 create index run_ended on run (ended) where ended is not null;
 create index run_origin on run (origin) where origin is not null;
 
--- Appended to, never changed. Clustered on the order of commits, which is several times as fast as clustered on the run.
+-- Appended to; an event of kind `gap` stands for those before a checkpoint that were deleted. Clustered on the order of commits, which is several times as fast as clustered on the run.
 create table event (
     position    integer primary key,
     run         integer not null,
@@ -38,6 +38,7 @@ create table event (
     data        blob not null
 ) strict;
 create unique index event_seq on event (run, seq);
+create index event_checkpoint on event (position) where kind = 'checkpoint';
 
 create table partition (
     id          integer primary key,
@@ -81,6 +82,7 @@ create table blob (
 create table blob_use (
     run         integer not null,
     digest      text not null,
+    seq         integer not null,         -- the last event of the run that may refer to it
     primary key (run, digest)
 ) strict, without rowid;
 create index blob_use_digest on blob_use (digest);
