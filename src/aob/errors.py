@@ -203,8 +203,14 @@ class NonDeterministic(AuthorError):
         self.diff = diff
 
 
+class NewerRun(NonDeterministic):
+    """A newer aob started the run, and acts by rules that this one does not know; upgrade this one."""
+
+    code = "newer_run"
+
+
 class CheckpointBusy(AuthorError):
-    """`checkpoint` was called while steps, timers or children were outstanding."""
+    """`checkpoint` was called while something was outstanding that it cannot keep: steps, timers, compensations."""
 
     code = "checkpoint_busy"
 

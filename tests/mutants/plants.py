@@ -135,6 +135,36 @@ PLANTS: dict[str, Plant] = {
         ),
         cheap=True,
     ),
+    "an old run acts by a rule that is newer than it": Plant(
+        "I15",
+        "tests/golden/test_golden.py -k takes_turns",
+        (("kernel/conditions.py", "        turns = machine.flags & flags.TURNS\n", "        turns = flags.TURNS\n"),),
+        cheap=True,
+    ),
+    "a new run acts by the old rule": Plant(
+        "I15",
+        "tests/unit/kernel/test_flags.py -k new_run",
+        (("kernel/conditions.py", "        turns = machine.flags & flags.TURNS\n", "        turns = 0\n"),),
+        cheap=True,
+    ),
+    "an old run is refused what it may not do since": Plant(
+        "I15",
+        "tests/unit/kernel/test_flags.py -k lose_compensations",
+        (
+            (
+                "kernel/carry.py",
+                "machine.compensations and machine.flags & flags.NO_UNDO_AT_CHECKPOINT",
+                "machine.compensations",
+            ),
+        ),
+        cheap=True,
+    ),
+    "a run with rules that are not known is carried on": Plant(
+        "I15",
+        "tests/unit/kernel/test_flags.py -k newer",
+        (("kernel/machine.py", "        if self.flags & ~flags.KNOWN:\n", "        if self.flags < 0:\n"),),
+        cheap=True,
+    ),
     "tasks are kept in sets by their address": Plant(
         "I15",
         "tests/properties/test_corpus.py -k fresh",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aob.errors import BadDefinition
+from aob.kernel import flags
 
 if TYPE_CHECKING:
     from aob.kernel.machine import Machine
@@ -47,6 +48,7 @@ class Conditions:
 
     def check(self, machine: Machine) -> None:
         """Evaluate all, and let the run go on, until none of them changes anything."""
+        turns = machine.flags & flags.TURNS
         again = True
         while again and self._waiting:
             again = False
@@ -57,6 +59,8 @@ class Conditions:
                 if future.done() and condition in self._waiting:
                     self._waiting.remove(condition)
                     again = True
+                    if turns:
+                        machine.loop.drain()
             machine.loop.drain()
 
 

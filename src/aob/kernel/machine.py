@@ -1,9 +1,8 @@
 """The run machine: a run as a pure function of its history.
 
 `apply(event, seq)` changes the run and lets its code run until nothing is ready; `commands` then holds what the host
-has to
-do, in order: a `Step` to carry out, an `Abandon`, or an event to record. Nothing here reads a clock or does I/O, and
-`apply` never raises on user code's account.
+has to do, in order: a `Step` to carry out, an `Abandon`, or an event to record. Nothing here reads a clock or does I/O,
+and `apply` never raises on user code's account.
 
 Replay is the same call with `replaying` set: steps are not put on the command list, since their events follow.
 `go_live` then yields what was in flight.
@@ -25,9 +24,9 @@ from zlib import crc32
 import msgspec
 from msgspec import Raw
 
-from aob.errors import AobError, BadDefinition, CheckpointBusy, NonDeterministic
-from aob.kernel import events as ev
-from aob.kernel.carry import Carry, carry_of
+from aob.errors import AobError, BadDefinition, NonDeterministic
+from aob.kernel import events as ev, flags
+from aob.kernel.carry import Carry, carry_of, refuse_busy
 from aob.kernel.codec import SignatureCodec
 from aob.kernel.compensations import Undo, undo_all
 from aob.kernel.conditions import Conditions, holds
@@ -40,7 +39,7 @@ from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
 from aob.kernel.ordering import keep_order
 from aob.kernel.recorded import NOTED, Recorded
-from aob.kernel.replay import mismatch
+from aob.kernel.replay import mismatch, started_by_newer
 from aob.kernel.spending import Spending
 from aob.kernel.steps import Abandon, Step, StepCall
 from aob.kernel.timers import NO_TIMERS, URGENT, Timers
@@ -82,14 +81,15 @@ class Machine:
     __slots__ = (
         "__weakref__", "_allowed", "_conditions", "_dropped", "_fork", "_function", "_handlers", "_held", "_last",
         "_random", "_recorded", "_refused", "_restart", "cancelled", "closing", "commands", "compensated",
-        "compensations", "counters", "ended", "loop", "mailbox", "main", "mismatch", "open", "overrides", "paused",
-        "program", "read_only", "replaying", "saga_depth", "seed", "seq", "spending", "started", "state",
+        "compensations", "counters", "ended", "flags", "loop", "mailbox", "main", "mismatch", "open", "overrides",
+        "paused", "program", "read_only", "replaying", "saga_depth", "seed", "seq", "spending", "started", "state",
         "step_errors", "timers",
     )
     # fmt: on
     loop: WorkflowLoop
     mailbox: Mailbox
     started: ev.RunStarted
+    flags: int
     seed: int
     overrides: dict[str, Raw]
 
@@ -149,6 +149,8 @@ class Machine:
         self.seq = seq
         if seq == 1:
             self._first(event)
+            if self.mismatch is not None:
+                return
         loop = self.loop
         if event.at > loop.now_us:
             loop.now_us = event.at
@@ -231,12 +233,14 @@ class Machine:
 
     def _prepare(self, started: ev.RunStarted) -> None:
         self.started = started
-        self.seed = started.seed
+        self.seed, self.flags = started.seed, started.flags
         keep_order()
         keep_generators()
         self.loop = WorkflowLoop(self, started.seed & 0xFFFFFFFF)
         self.mailbox = Mailbox(self.loop.create_future)
         self.overrides = dict(started.overrides)
+        if self.flags & ~flags.KNOWN:
+            self.mismatch = started_by_newer(started)
         if started.deadline is not None:
             self._allowed = started.deadline - max(started.at, started.start_at or 0)
 
@@ -698,19 +702,11 @@ class Machine:
         """End this pass of the function.
 
         Raises:
-            CheckpointBusy: something is outstanding, or this is not the main task.
+            CheckpointBusy: something is outstanding that cannot be kept, or this is not the main task.
         """
         if self.closing or self._held is not None:
             self._refuse_call("checkpoint")
-        busy = [*self.open, *self.timers.outstanding(), *(self._handlers.running if self._handlers else ())]
-        if asyncio.current_task(self.loop) is not self.main:
-            raise CheckpointBusy(
-                "checkpoint must be called from the workflow function itself, not from a task it started"
-            )
-        if self.saga_depth:
-            raise CheckpointBusy("checkpoint was called inside a saga; finish the saga first")
-        if busy:
-            raise CheckpointBusy(f"checkpoint needs that nothing is outstanding, but these are: {', '.join(busy)}")
+        refuse_busy(self, self._handlers.running if self._handlers else ())
         self._held, self._restart = [], Raw(state)
         raise Restart
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from aob.errors import NonDeterministic
-from aob.kernel import events as ev
+from aob.errors import NewerRun, NonDeterministic
+from aob.kernel import events as ev, flags
 from aob.kernel.steps import Step
 
 if TYPE_CHECKING:
@@ -44,6 +44,16 @@ def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDetermi
         diff=render_diff(machine.seq, recorded, [*asked, *(f"{id}  set" for id in timers)]),
         run_id=machine.started.run_id,
         step=getattr(event, "step", None),
+    )
+
+
+def started_by_newer(started: ev.RunStarted) -> NewerRun:
+    """The error for a run with behaviour flags that this version does not know."""
+    unknown = started.flags & ~flags.KNOWN
+    return NewerRun(
+        f"the run was written by a newer aob, which acts by rules that this one does not know (flags {unknown:#x}): "
+        "upgrade this one; the run is parked and nothing is lost",
+        run_id=started.run_id,
     )
 
 

@@ -13,7 +13,7 @@ from aob.client.run import Run
 from aob.client.views import Event
 from aob.clock import from_datetime
 from aob.engine.history import Numbered, kept
-from aob.errors import CallerError, NonDeterministic, UnknownEvent
+from aob.errors import CallerError, UnknownEvent
 from aob.kernel import events as ev
 from aob.kernel.machine import Machine, carry_of
 from aob.workflow.definitions import Workflow
@@ -38,15 +38,15 @@ def replay(workflow: Workflow[..., Any], history: str | PathLike[str] | Iterable
 
     Raises:
         NonDeterministic: the code does not fit; the error has the `diff` and its text shows it.
-        UnknownEvent: a newer aob wrote the history.
+        NewerRun, UnknownEvent: a newer aob wrote the history.
         BadHistory: it is no history.
     """
     machine = replayed(workflow, load(history))
     try:
         found = machine.mismatch
         if found is not None:
-            text = f"{found.message}\n\n{found.diff}\n"
-            raise NonDeterministic(text, diff=found.diff, run_id=found.run_id, step=found.step)
+            text = f"{found.message}\n\n{found.diff}\n" if found.diff else found.message
+            raise type(found)(text, diff=found.diff, run_id=found.run_id, step=found.step)
     finally:
         machine.close()
 

@@ -169,7 +169,8 @@ async def signals(name: str, type: Any = Any) -> AsyncIterator[Any]:
 
 
 async def wait_until(predicate: Callable[[], bool], timeout: float | timedelta | None = None) -> None:
-    """Wait until the run's own state makes `predicate()` true; it must not await and have no effects.
+    """Wait until the run's own state makes `predicate()` true, and go on while it is; it must not await and have no
+    effects. Of several that wait, one goes on at a time, and only then is the next predicate asked.
 
     Raises:
         TimeoutError: it stayed false for `timeout` seconds.
@@ -193,7 +194,8 @@ def checkpoint(state: object) -> NoReturn:
     """End this pass: the workflow function starts again with that state, now and after any crash.
 
     Raises:
-        CheckpointBusy: steps, timers or children are outstanding, or it was called from another task or in a saga.
+        CheckpointBusy: steps, timers or children are outstanding, compensations of the run are registered, or it was
+            called from another task or in a saga.
     """
     machine = machine_or_refuse("checkpoint")
     machine.checkpoint(codec_for(type(state) if state is not None else Any, "aob.checkpoint").encode_checked(state)[0])

@@ -341,6 +341,8 @@ class CheckpointTests(BesideSetting):
                 if where == "saga":
                     async with aob.saga():
                         aob.checkpoint(1)
+                if where == "compensations":
+                    aob.compensate(print)
                 if where == "task":
                     await asyncio.create_task(elsewhere())
                 aob.checkpoint(1)
@@ -350,6 +352,7 @@ class CheckpointTests(BesideSetting):
         async with self.serving(busy) as client:
             assert "saga" in await outcome(await client.start(busy, "saga"))
             assert "task" in await outcome(await client.start(busy, "task"))
+            assert "compensations" in await outcome(await client.start(busy, "compensations"))
             run = await client.start(busy, "update")
             asking = asyncio.create_task(run.update("slow"))
             await has(run, "signal_received")

@@ -228,6 +228,30 @@ class EffectTests(BesideSetting):
             await run.signal("go")
             assert await outcome(run) == [0, 1, 2, 3]
 
+    async def test_20_what_one_makes_false_lets_no_other_go_on(self) -> None:
+        @aob.workflow
+        async def takes_turns() -> list[int]:
+            free, seen = 0, list[int]()
+
+            async def one(timeout: float | None) -> None:
+                nonlocal free
+                await aob.wait_until(lambda: free > 0, timeout)
+                free -= 1
+                seen.append(free)
+                await aob.sleep(0.01)
+                free += 1
+
+            waiting = [asyncio.create_task(one(timeout)) for timeout in (None, 60, None)]
+            await aob.wait_signal("go")
+            free += 1
+            await asyncio.gather(*waiting)
+            return seen
+
+        async with self.serving(takes_turns) as client:
+            run = await client.start(takes_turns)
+            await run.signal("go")
+            assert await outcome(run) == [0, 0, 0]
+
     async def test_20_a_timeout_that_passes_is_a_timeout_error(self) -> None:
         @aob.workflow
         async def waits() -> str:
