@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_cluster import Cluster, install_from_debian, postgres_programs
+from tests.postgres_cluster import Cluster, in_memory, install_from_debian, postgres_programs
 
 REPOSITORY = Path(__file__).parent.parent
 LEFT_OUT = "needs "
@@ -100,7 +100,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
     """A Postgres server of this test session; its tests are marked `needs("postgres")`."""
-    cluster = Cluster()
+    cluster = Cluster(parent=in_memory())
     try:
         cluster.start()
         yield cluster

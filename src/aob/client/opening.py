@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from aob.clock import Clock
-from aob.errors import BadUrl
+from aob.errors import BadUrl, StoreUnavailable
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.protocol import Store
@@ -25,5 +25,8 @@ async def open_store(url: str, clock: Clock, process: Process, settings: Setting
     if not separator or not found:
         known = ", ".join(sorted({f"{e.name}://" for e in entry_points(group="aob.stores") if e.name != "memory"}))
         raise BadUrl(f"{url!r} names no store: use one of {known}, such as sqlite:///aob.db, or sqlite:// in memory")
-    opener: Any = next(iter(found)).load()
+    try:
+        opener: Any = next(iter(found)).load()
+    except ModuleNotFoundError as e:
+        raise StoreUnavailable(f"{scheme}:// needs a package that is missing here: pip install {e.name}") from e
     return await opener(url, clock=clock, process=process, settings=settings)

@@ -30,6 +30,7 @@ class Sealed:
     ) -> None:  # fmt: skip
         self._batch = batch
         self._holder = holder
+        self._nonces = nonces
         self._holdings = holdings
         self.positions: dict[int, int] = {}
         self._first: EventRecord | None = None
@@ -64,15 +65,20 @@ class Sealed:
             chains, datas,
         )  # fmt: skip
 
-    def evidence(self) -> tuple[int, tuple[Any, ...]] | None:
-        """What shows that this was committed: which question (0: an event, 1: a run, 2: a command) and about what.
+    def evidence(self) -> tuple[str, tuple[Any, ...]] | None:
+        """What shows that this was committed: the name of the question, and about what it is.
         None: nothing does, and doing it again does no harm."""
+        batch = self._batch
         if self._first is not None:
-            return 0, (*self._first_place, self._first[0].key, self._first[1])
-        if starts := [start for start in self._batch.starts if start.key]:
-            return 1, (starts[0].key,)
-        if seen := [(run.key, id) for run, id in self._batch.seen if run.key]:
-            return 2, seen[0]
+            return "event", (*self._first_place, self._first[0].key, self._first[1])
+        if starts := [start for start in batch.starts if start.key]:
+            return "run", (starts[0].key,)
+        if seen := [(run.key, id) for run, id in batch.seen if run.key]:
+            return "seen", seen[0]
+        if told := [id for id in batch.takes if id in self._holder.told]:  # only this owner can have taken them
+            return "taken", (told[0],)
+        if self._nonces:
+            return "sent", (self._nonces[0],)
         return None
 
     def committed(self) -> None:

@@ -17,6 +17,15 @@ from aob.stores.rows import Append, Appended, Message, RunRow
 
 Conflicts = list[tuple[RunRow, RunRow]]
 
+_EVIDENCE = {
+    "event": "select 1 from aob.event where partition = $1 and position = $2 and run = $3 and seq = $4",
+    "run": "select 1 from aob.run where key = $1",
+    "seen": "select 1 from aob.seen where run = $1 and id = $2",
+    "taken": "select 1 where not exists (select 1 from aob.inbox where id = $1)",
+    "sent": "select 1 from aob.inbox where nonce = $1",
+}
+"""Questions whose answer is a row when a commit was made, though nobody heard of it."""
+
 _DONE, _AGAIN, _REDRAW = [("mark", 0)], [("again",)], [("redraw",)]
 
 
@@ -38,14 +47,7 @@ class Commits:
         self._lost = in_schema("select aob.lost_1($1, $2, $3), w.fence from aob.worker w where w.id = $1", schema)
         self._runs = in_schema(f"select {columns.RUN} from aob.run where key = any ($1::bigint[])", schema)
         self._named = in_schema("select key from aob.run where tenant = $1 and run_id = $2", schema)
-        self._evidence = [
-            in_schema(sql, schema)
-            for sql in (
-                "select 1 from aob.event where partition = $1 and position = $2 and run = $3 and seq = $4",
-                "select 1 from aob.run where key = $1",
-                "select 1 from aob.seen where run = $1 and id = $2",
-            )
-        ]
+        self._evidence = {name: in_schema(sql, schema) for name, sql in _EVIDENCE.items()}
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
@@ -124,8 +126,8 @@ class Commits:
         evidence = sealed.evidence()
         if evidence is None:
             return False
-        which, about = evidence
-        return bool(await self._connections.once(self._evidence[which], *about))
+        question, about = evidence
+        return bool(await self._connections.once(self._evidence[question], *about))
 
     async def see_what_is_left(self, holder: Holder, epochs: dict[int, int]) -> None:
         """Somebody took a partition: go on under the new fence, unless it is one of these.

@@ -138,7 +138,12 @@ class Connections:
             if not connection.is_closed():
                 return connection
         # a task of its own: whoever asks need not be one, and the driver's time-outs need one
-        connection = await asyncio.get_running_loop().create_task(self.connect())
+        connecting = asyncio.get_running_loop().create_task(self.connect())
+        try:
+            connection = await connecting
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_drop)
+            raise
         if self.closed:
             connection.terminate()
             self.refuse_closed()
@@ -150,3 +155,9 @@ class Connections:
             connection.terminate()
         else:
             self._idle.append(connection)
+
+
+def _drop(connecting: asyncio.Task[Connection]) -> None:
+    """Nobody waits for this connection any more."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()

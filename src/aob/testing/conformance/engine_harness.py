@@ -46,13 +46,16 @@ class EngineUnderTest:
         url: what `aob.connect` takes; another process may open it too when `capabilities` says `processes`.
         connect: makes a client, not entered yet; default: one for `url`.
         capabilities: `processes`: other processes reach the same store; beside what `client.capabilities` says.
+        expire: ends the leases of an owner (None: of all), where the store has a clock of its own.
     """
 
     def __init__(
         self, url: str, *, connect: Callable[[Settings, Clock], Client] | None = None,
         capabilities: frozenset[str] = frozenset({"processes"}), directory: Path | None = None,
+        expire: Callable[[str | None], Awaitable[None]] | None = None,
     ) -> None:  # fmt: skip
         self.url = url
+        self._expire = expire
         self.capabilities = capabilities
         self.directory = Path(mkdtemp(prefix="aob-engine-"))
         self._connect = connect
@@ -111,6 +114,8 @@ class EngineUnderTest:
         client = self._client(load(drain_timeout=1.0), FastClock())
         await client.__aenter__()
         self._clients.append(client)
+        if self._expire is not None:
+            await self._expire(None)
         await self.serve(client, *workflows)
         return client
 
