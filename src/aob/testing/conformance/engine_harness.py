@@ -146,6 +146,9 @@ class EngineUnderTest:
                 with suppress(AobError):
                     await worker.ended()
             await worker.stop()
+        if self._expire is not None:
+            for each in gone:
+                await self._expire(each.process.name)
 
     async def restart(self, *workflows: AnyWorkflow, graceful: bool = False) -> Client:
         """Crash (or close) what is open and open a client on the same store.
