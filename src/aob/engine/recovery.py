@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from aob import telemetry
 from aob.engine.active import ActiveRun
-from aob.errors import AobError
 from aob.kernel import events as ev
 from aob.kernel.steps import Step
 from aob.stores.rows import Lease, RunRow
@@ -127,11 +126,7 @@ class Recovery:
 
     async def _load(self, row: RunRow) -> None:
         try:
-            await self._host.residents.load(row)
-        except AobError as e:
-            telemetry.tell("run_parked", run_id=row.run_id, code=e.code, reason=str(e))
-            row.status, row.reason = "parked", self._host.payloads.seal_text(f"{e.code}: {e}"[:4000])
-            self._write(row)
+            await self._host.residents.load_or_park(row)
         finally:
             self._host.residents.release(row)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from aob import telemetry
 from aob.engine.active import ActiveRun
 from aob.engine.history import History
-from aob.errors import RunNotFound
+from aob.engine.partitions import NotOwner
+from aob.errors import AobError, RunNotFound
 from aob.kernel import events as ev
 from aob.kernel.machine import Machine
 from aob.kernel.states import TERMINAL_STATES
@@ -130,7 +131,22 @@ class Residents:
         """Bring in the run with this key, if it is open."""
         row = await self._host.store.run_by_key(key)
         if row is not None and row.ended is None and self._host.owns(row.partition):
+            await self.load_or_park(row)
+
+    async def load_or_park(self, row: RunRow) -> None:
+        """Bring a run into memory; one whose history cannot be read is parked instead, and says why."""
+        host = self._host
+        try:
             await self.load(row)
+        except NotOwner:
+            return  # the next owner brings it in
+        except AobError as e:
+            if host.failed is not None:
+                return
+            telemetry.tell("run_parked", run_id=row.run_id, code=e.code, reason=str(e))
+            row.status, row.reason = "parked", host.payloads.seal_text(f"{e.code}: {e}"[:4000])
+            run = ActiveRun(row, None)
+            host.commits.group().summaries[id(run)] = run
 
     async def _load(self, row: RunRow) -> ActiveRun:
         host = self._host
