@@ -7,15 +7,12 @@ in transaction mode where it is installed. Needs psycopg beside what aob needs (
 from __future__ import annotations
 
 import asyncio
-import shutil
 import statistics
 import struct
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
-from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
@@ -25,7 +22,7 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from tests.postgres_cluster import Cluster, as_server_user, free_port
+from tests.postgres_cluster import Cluster, Pooler, pgbouncer_program
 
 ROUNDS = 5
 FOUND: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
@@ -189,24 +186,16 @@ def tell() -> None:
 @contextmanager
 def pooler(cluster: Cluster) -> Iterator[str | None]:
     """PgBouncer in transaction mode before the cluster."""
-    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
+    if pgbouncer_program() is None:
         print("PgBouncer is not installed (Debian: apt install pgbouncer)", file=sys.stderr)
         yield None
         return
-    port = free_port()
-    config = Path(cluster.directory) / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n* = host=127.0.0.1 port={cluster.port} user=postgres\n[pgbouncer]\nlisten_addr=127.0.0.1\n"
-        f"listen_port={port}\nauth_type=any\npool_mode=transaction\nunix_socket_dir=\n"
-    )
-    config.chmod(0o644)
-    process = subprocess.Popen(as_server_user(program, "-q", config))
+    standing = Pooler(cluster)
+    standing.start()
     try:
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        yield standing.url()
     finally:
-        process.terminate()
-        process.wait()
+        standing.stop()
 
 
 async def main() -> None:
@@ -214,7 +203,6 @@ async def main() -> None:
     cluster.start()
     try:
         with pooler(cluster) as pooled:
-            await asyncio.sleep(0.5)
             for _ in range(ROUNDS):
                 cluster.sql(SCHEMA)
                 load, url = Load(), cluster.url()

@@ -16,7 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_cluster import Cluster, in_memory, install_from_debian, postgres_programs
+from tests.postgres_cluster import (
+    Cluster,
+    Pooler,
+    in_memory,
+    install_from_debian,
+    pgbouncer_program,
+    postgres_programs,
+)
 
 REPOSITORY = Path(__file__).parent.parent
 LEFT_OUT = "needs "
@@ -60,6 +67,14 @@ def postgres_is_there() -> bool:
     )
 
 
+@cache
+def pgbouncer_is_there() -> bool:
+    """Whether PgBouncer is installed; in CI it is, when it can be had."""
+    return pgbouncer_program() is not None or (
+        IN_CI and install_from_debian("pgbouncer") and pgbouncer_program() is not None
+    )
+
+
 NEEDS = {
     "messages": Need(
         "a CSV file of real messages (columns id and text)",
@@ -87,6 +102,12 @@ NEEDS = {
         "install postgresql (Debian: apt install postgresql), then make test",
         fails_in_ci=True,
     ),
+    "pgbouncer": Need(
+        "PgBouncer, which the tests start before their own PostgreSQL",
+        pgbouncer_is_there,
+        "install pgbouncer (Debian: apt install pgbouncer), then make test",
+        fails_in_ci=True,
+    ),
     "git": Need("git", lambda: shutil.which("git") is not None, "install git, then make test", fails_in_ci=True),
 }
 
@@ -106,6 +127,17 @@ def postgres() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Cluster) -> Iterator[Pooler]:
+    """PgBouncer in transaction mode before that server; its tests are marked `needs("pgbouncer")`."""
+    pooler = Pooler(postgres)
+    try:
+        pooler.start()
+        yield pooler
+    finally:
+        pooler.stop()
 
 
 @pytest.fixture

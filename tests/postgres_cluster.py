@@ -158,3 +158,52 @@ class Cluster:
             if self._server is None or self._server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Postgres did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.05)
+
+
+def pgbouncer_program() -> str | None:
+    """PgBouncer, where it is installed."""
+    return shutil.which("pgbouncer", path=f"/usr/sbin:{os.environ.get('PATH', '')}")
+
+
+class Pooler:
+    """PgBouncer in transaction mode before a cluster: each transaction may get another connection."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        program = pgbouncer_program()
+        if program is None:
+            raise FileNotFoundError("PgBouncer is not installed here (Debian: apt install pgbouncer)")
+        self._program = program
+        self._cluster = cluster
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        config = self._cluster.directory / "pgbouncer.ini"
+        config.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={self._cluster.port} user={_USER}\n[pgbouncer]\n"
+            f"listen_addr=127.0.0.1\nlisten_port={self.port}\nauth_type=any\npool_mode=transaction\n"
+            "default_pool_size=4\nmax_client_conn=500\nunix_socket_dir=\n"
+        )
+        config.chmod(0o644)
+        self._process = subprocess.Popen(as_server_user(self._program, "-q", config), cwd="/")
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("PgBouncer did not start") from None
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(_PATIENCE)
+
+    def url(self, database: str = _USER) -> str:
+        """How a program connects through it."""
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{database}"

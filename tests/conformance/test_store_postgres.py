@@ -1,5 +1,5 @@
-"""Postgres passes the suite; so it does with one connection, and as behind a proxy: without LISTEN and without prepared
-statements."""
+"""Postgres passes the suite; so it does with one connection, without LISTEN and prepared statements, and behind
+PgBouncer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from aob.stores.postgres.options import Address, address_of
 from aob.stores.postgres.store import PostgresStore
 from aob.stores.protocol import Store
 from aob.testing.conformance.store import Opener, StoreConformance, TurnedClock
+from tests.postgres_cluster import Pooler
 
 CLOCK = """
 create table if not exists "{0}".turned_clock (value bigint not null);
@@ -67,5 +68,18 @@ class TestPostgresStore(StoreConformance):
         return opened
 
 
-class TestPostgresStoreAsBehindAProxy(TestPostgresStore):
+class TestPostgresStoreWithLittle(TestPostgresStore):
     options = "&pool=1&listen=off&prepared=off"
+
+
+@pytest.mark.needs("pgbouncer")
+class TestPostgresStoreBehindPgBouncer(TestPostgresStore):
+    @pytest.fixture(autouse=True)
+    def pooled(self, database: None, pgbouncer: Pooler) -> None:
+        self.address = address_of(f"{pgbouncer.url()}?schema={self.address.options.schema}")
+
+    async def test_it_is_seen_that_a_proxy_stands_between(self) -> None:
+        connections = Connections(self.address, TurnedClock(), SystemProcess())
+        await connections.open()
+        assert connections.proxied
+        await connections.close()
