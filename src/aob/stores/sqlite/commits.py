@@ -134,8 +134,18 @@ class Commits:
             ])  # fmt: skip
         if batch.takes:
             many("delete from inbox where id = ?", [(id,) for id in batch.takes])
+        if any(row.checkpoint for row in batch.summaries) or any(row.checkpoint for row in batch.starts):
+            self._note_checkpoints(batch)
         self._rarer(batch)
         return Appended(committed=True, conflicts=conflicts)
+
+    def _note_checkpoints(self, batch: Append) -> None:
+        events = [event for event in batch.events if event[0].key]
+        places = enumerate(events, self._position - len(events) + 1)
+        self._connection.executemany(
+            "insert into checkpoint (position, partition) values (?, ?)",
+            [(place, event[0].partition) for place, event in places if event[2] == "checkpoint"],
+        )
 
     def _rarer(self, batch: Append) -> None:
         many = self._connection.executemany

@@ -21,8 +21,8 @@ _BY_KEY = f"select {columns.RUN} from run where key = ?"
 _LAST_EVENT = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq desc limit 1"
 _EVENTS = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq limit ?"
 _CHECKPOINTS = (
-    f"select {columns.EVENT} from event indexed by event_checkpoint where kind = 'checkpoint' and position > ? "
-    "and (select partition from run where key = event.run) = ? order by position limit ?"
+    f"select {columns.EVENT} from event where position in "
+    "(select position from checkpoint where position > ? and partition = ? order by position limit ?) order by position"
 )
 _LAST = 1 << 62
 

@@ -85,12 +85,14 @@ class Removal:
     def _erase(self, key: int) -> int | None:
         """Delete a run's rows; the origin, when this was the last fork of a deleted one."""
         execute = self._connection.execute
-        ((origin,),) = execute("select origin from run where key = ?", (key,)).fetchall()
+        ((origin, checkpoint),) = execute("select origin, checkpoint from run where key = ?", (key,)).fetchall()
         digests = execute("delete from blob_use where run = ? returning digest", (key,)).fetchall()
         self._connection.executemany(
             "delete from blob where digest = ? and not exists (select 1 from blob_use where digest = blob.digest)",
             digests,
         )
+        if checkpoint:
+            execute("delete from checkpoint where position in (select position from event where run = ?)", (key,))
         execute("delete from event where run = ?", (key,))
         execute("delete from run where key = ?", (key,))
         if origin is None or self._shared(origin):

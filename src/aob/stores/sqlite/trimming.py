@@ -13,6 +13,7 @@ from aob.stores.sqlite.writer import Writer
 _OPEN = "select origin_seq from run where key = ? and partition = ? and ended is null and checkpoint >= ?"
 _SHARED = "select ifnull(max(origin_seq), 0) from run where origin = ?"
 _OLD = f"select seq from event where run = ? and seq > ? and seq <= ? and kind <> '{GAP}' order by seq limit ?"
+_FORGET = "delete from checkpoint where position in (select position from event where run = ? and seq > ? and seq <= ?)"
 _UNUSED = """
     delete from blob_use where run = ?1 and seq <= ?3
     and not exists (select 1 from event where run = ?1 and seq <= ?2 and instr(data, cast(blob_use.digest as blob)))
@@ -58,6 +59,7 @@ class Trimming:
             return 0
         last = old[-1][0]
         ((chain, data),) = execute("select chain, data from event where run = ? and seq = ?", (key, last)).fetchall()
+        execute(_FORGET, (key, keep, last))
         execute("delete from event where run = ? and seq > ? and seq < ?", (key, keep, last))
         execute(
             "update event set kind = ?, version = 1, data = ? where run = ? and seq = ?",

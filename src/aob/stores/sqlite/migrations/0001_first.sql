@@ -26,7 +26,8 @@ create index run_open on run (partition, key) where ended is null;
 create index run_ended on run (ended) where ended is not null;
 create index run_origin on run (origin) where origin is not null;
 
--- Appended to; an event of kind `gap` stands for those before a checkpoint that were deleted. Clustered on the order of commits, which is several times as fast as clustered on the run.
+-- Appended to; an event of kind `gap` stands for those before a checkpoint that were deleted. Clustered on the order of
+-- commits, which is several times as fast as clustered on the run.
 create table event (
     position    integer primary key,
     run         integer not null,
@@ -38,7 +39,12 @@ create table event (
     data        blob not null
 ) strict;
 create unique index event_seq on event (run, seq);
-create index event_checkpoint on event (position) where kind = 'checkpoint';
+
+-- Which events are checkpoints: a table, for an index of the events would cost each of them.
+create table checkpoint (
+    position    integer primary key,
+    partition   integer not null
+) strict;
 
 create table partition (
     id          integer primary key,
