@@ -10,6 +10,7 @@ import gc
 import os
 import random
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -88,6 +89,38 @@ async def spawn_python(*args: str, env: Mapping[str, str] | None = None) -> asyn
     return await asyncio.create_subprocess_exec(
         sys.executable, *args, stdin=pipe, stdout=pipe, env=variables, limit=1 << 26
     )
+
+
+ChildProcess = asyncio.subprocess.Process
+"""A process that this one started, as a type for those who may not start one."""
+
+
+async def spawn_child(*args: str) -> ChildProcess:
+    """Start another process of this Python, with pipes to its stdin, stdout and stderr. It is in a session of its own,
+    so that Ctrl-C on a terminal reaches it through this process alone; `end_with_parent` there ends it with this one.
+    """
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *args, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    )
+
+
+def end_with_parent(grace: float) -> None:
+    """Stop this process, as SIGTERM would, when its stdin ends: whoever started it is gone then, and nobody reads what
+    it says. If it still lives `grace` seconds later, it ends at once."""
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(grace)
+        os._exit(1)
+
+    start_thread(watch, "aob-parent")
 
 
 class FileLock:

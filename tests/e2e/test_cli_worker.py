@@ -32,7 +32,7 @@ def held(shell: Shell, run: str) -> None:
 def test_it_says_what_it_serves_and_stops_in_good_order(shell: Shell) -> None:
     worker = shell.worker()
     said = "\n".join(worker.said)
-    assert "serves greet  flow:greet" in " ".join(said.split(" "))
+    assert "serves greet flow:greet" in " ".join(said.split())
     assert "owns the store" in said
     assert worker.stop() == 0
     assert worker.said[-1] == "stopped: everything is handed over"

@@ -90,7 +90,7 @@ def _globals(app: App) -> None:
         command, bound, ignored = app.parse_args(tokens, print_error=False, exit_on_error=False)
         own: dict[str, Any] = {}
         if "session" in ignored:
-            own["session"] = Session(store, tenant, json, debug, load_codec(codec) if codec else None)
+            own["session"] = Session(store, tenant, json, debug, load_codec(codec) if codec else None, codec)
         result = command(*bound.args, **bound.kwargs, **own)
         return asyncio.run(result) if inspect.iscoroutine(result) else result
 

@@ -36,6 +36,7 @@ class Session:
         json: print JSON for programs.
         debug: show tracebacks and the engine's log.
         codec: what encrypts values.
+        codec_name: where it is, as `module:object`.
     """
 
     store: str | None = None
@@ -43,6 +44,7 @@ class Session:
     json: bool = False
     debug: bool = False
     codec: PayloadCodec | None = None
+    codec_name: str | None = None
 
     @property
     def url(self) -> str:
@@ -60,9 +62,13 @@ class Session:
         """Whether there is a store yet; only a file can be missing."""
         return self.file is None or self.file.exists()
 
-    def connect(self) -> Client:
-        """A client; the store is made when it is not there."""
-        return connect(self.url, tenant=self.tenant, codec=self.codec)
+    def connect(self, build: str | None = None) -> Client:
+        """A client; the store is made when it is not there.
+
+        Args:
+            build: of the code that is served through it; None: `AOB_BUILD`.
+        """
+        return connect(self.url, tenant=self.tenant, codec=self.codec, settings=load(build=build))
 
     def existing(self) -> Client:
         """A client of a store that is there.
@@ -73,6 +79,12 @@ class Session:
         if not self.exists:
             raise CommandFailed(f"there is no store at {self.file} yet: start a run, or name another one with --store")
         return self.connect()
+
+    def tokens(self) -> list[str]:
+        """The global options again, for a command of another process."""
+        values = {"--store": self.store, "--tenant": self.tenant, "--codec": self.codec_name}
+        given = [token for name, value in values.items() if value is not None for token in (name, value)]
+        return given + ["--json"] * self.json + ["--debug"] * self.debug
 
     def option(self) -> str:
         """` --store URL` for a command that is shown to be typed; empty where the default will do."""
