@@ -44,14 +44,14 @@ async def migrate(*, session: Here) -> int:
     async with session.connect() as client:
         schema = (await client.store.facts()).schema if isinstance(client.store, Inspectable) else None
     if session.json:
-        print_json({"store": session.url, "made": made, "schema": schema})
+        print_json({"store": session.name, "made": made, "schema": schema})
     else:
-        say(f"{session.url}: {'made' if made else 'good'}, schema {schema}")
+        say(f"{session.name}: {'made' if made else 'good'}, schema {schema}")
     return 0
 
 
 async def check(*, session: Here) -> int:
-    """Read everything in the store and compare it with its checksums.
+    """See whether the store lacks anything, such as rights, then read everything and compare it with its checksums.
 
     For example:
 
@@ -60,12 +60,15 @@ async def check(*, session: Here) -> int:
     async with session.existing() as client:
         store = client.store
         if not isinstance(store, Inspectable):
-            raise CommandFailed(f"{session.url} has no check of its own")
+            raise CommandFailed(f"{session.name} has no check of its own")
+        lacks = (await store.facts()).lacks
         found = await store.check()
     if session.json:
-        print_json({"store": session.url, "problems": found})
-    elif found:
-        say(*found)
+        print_json({"store": session.name, "lacks": lacks, "problems": found})
+    elif found or lacks:
+        say(*lacks, *found)
+    if lacks and not found:
+        raise CommandFailed(f"all is as it was written, but {count(len(lacks), 'thing')} should be seen to")
     if found:
         raise CommandFailed(
             f"{count(len(found), 'problem')}: stop every process that uses the store, keep a copy, and restore a backup"

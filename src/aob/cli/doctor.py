@@ -21,6 +21,7 @@ from aob.kernel.states import OPEN_STATES, STATES
 from aob.settings import Settings, load
 from aob.stores.facts import Inspectable, StoreFacts
 from aob.stores.rows import RunFilter, RunRow
+from aob.stores.urls import without_password
 
 _PAGE = 1_000
 _NAMED = 5
@@ -77,17 +78,19 @@ async def examine(session: Session) -> AsyncGenerator[Finding]:
     """All findings, as they are made."""
     yield Finding("ok", "aob", f"{__version__}, Python {platform.python_version()}, {platform.system()}")
     changed = {k: v for k, v in msgspec.to_builtins(load()).items() if v != _DEFAULTS[k]}
+    if "store" in changed:
+        changed["store"] = without_password(changed["store"])
     yield Finding("ok", "settings", ", ".join(f"{k}={v}" for k, v in changed.items()) or "the defaults")
     if not session.exists:
         yield Finding("warn", "store", f"there is none at {session.file}", "start a run, or name another with --store")
         return
     try:
         async with session.connect() as client:
-            yield Finding("ok", "store", f"{session.url} opens and looks whole")
+            yield Finding("ok", "store", f"{session.name} opens and looks whole")
             async for finding in _examine_store(client):
                 yield finding
     except AobError as e:
-        yield Finding("fail", "store", f"{session.url}: {e.code}", str(e))
+        yield Finding("fail", "store", f"{session.name}: {e.code}", str(e))
 
 
 async def _examine_store(client: Client) -> AsyncGenerator[Finding]:
@@ -96,7 +99,7 @@ async def _examine_store(client: Client) -> AsyncGenerator[Finding]:
     if isinstance(client.store, Inspectable):
         for finding in _examine_facts(await client.store.facts(), unfinished):
             yield finding
-    waiting = await client.store.waiting(0)
+    waiting = await client.store.waiting()
     yield Finding(
         "warn" if len(waiting) >= _INBOX_OLD else "ok", "inbox", count(len(waiting), "message"),
         "start a worker: nobody reads them" if len(waiting) >= _INBOX_OLD else "",
@@ -130,9 +133,10 @@ def _examine_facts(facts: StoreFacts, unfinished: int) -> list[Finding]:
     return [
         Finding("ok", "engine", f"{facts.engine}, {sys.maxsize.bit_length() + 1} bits"),
         Finding("ok", "schema", f"{facts.schema}, the newest this aob knows is {facts.newest_schema}"),
+        *(Finding("fail", "lacks", *lack.split(": ", 1)) for lack in facts.lacks),
         _worker(facts, unfinished),
         _log(facts),
-        _disk(facts),
+        *([] if facts.bytes_free is None else [_disk(facts.bytes_free)]),
     ]
 
 
@@ -152,17 +156,19 @@ def _worker(facts: StoreFacts, unfinished: int) -> Finding:
 
 
 def _log(facts: StoreFacts) -> Finding:
+    if facts.bytes_in_log is None:
+        return Finding("ok", "size", _bytes(facts.bytes_used))
     found = f"{_bytes(facts.bytes_used)}, write-ahead log {_bytes(facts.bytes_in_log)}"
     if facts.bytes_in_log > _LOG_LARGE:
         return Finding("warn", "size", found, "a program keeps a read open on the file: fuser names it; close it")
     return Finding("ok", "size", found)
 
 
-def _disk(facts: StoreFacts) -> Finding:
-    found = f"{_bytes(facts.bytes_free)} free"
-    if facts.bytes_free < _DISK_OUT:
+def _disk(free: int) -> Finding:
+    found = f"{_bytes(free)} free"
+    if free < _DISK_OUT:
         return Finding("fail", "disk", found, "free some space: commits are refused when it is full")
-    if facts.bytes_free < _DISK_LOW:
+    if free < _DISK_LOW:
         return Finding("warn", "disk", found, "free some space, or keep ended runs for less long: AOB_RETENTION_DAYS")
     return Finding("ok", "disk", found)
 

@@ -12,6 +12,7 @@ from aob.client.client import Client, connect
 from aob.engine.payloads import PayloadCodec
 from aob.errors import CallerError
 from aob.settings import load
+from aob.stores.urls import without_password
 
 
 class Misuse(CallerError):
@@ -50,6 +51,11 @@ class Session:
     def url(self) -> str:
         """The store's URL."""
         return self.store or load().store
+
+    @property
+    def name(self) -> str:
+        """The store's URL as it may be shown."""
+        return without_password(self.url)
 
     @property
     def file(self) -> Path | None:

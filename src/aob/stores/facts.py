@@ -14,11 +14,13 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
         engine: the database's name and version.
         path: where it is.
         schema, newest_schema: the number of its last migration, and of the last that this aob knows.
-        owner: the process that owns the partition, or owned it last; None: nobody did yet.
-        owner_lives: that process holds it now.
-        released: the last owner handed it over in good order.
-        epoch: how often the partition was taken.
-        bytes_used, bytes_in_log, bytes_free: of the database, of its write-ahead log, and left on the disk.
+        owner: the process that owns the partitions, or owned them last (several: a line); None: nobody did yet.
+        owner_lives: it holds them now.
+        released: the last owner handed over in good order.
+        epoch: how often a partition was taken, at most.
+        bytes_used, bytes_in_log, bytes_free: of the database, of its write-ahead log, and left on the disk; None: the
+            database's own business.
+        lacks: what is missing for good service, such as rights of the login: a line each, with what to do.
     """
 
     engine: str
@@ -30,8 +32,9 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     released: bool
     epoch: int
     bytes_used: int
-    bytes_in_log: int
-    bytes_free: int
+    bytes_in_log: int | None
+    bytes_free: int | None
+    lacks: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -43,5 +46,5 @@ class Inspectable(Protocol):
         ...
 
     async def check(self, at_most: int = 100) -> list[str]:
-        """Read everything; what is wrong, a line each."""
+        """Read everything; what is wrong with it, a line each."""
         ...

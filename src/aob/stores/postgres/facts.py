@@ -5,6 +5,7 @@ from __future__ import annotations
 from aob.stores.facts import StoreFacts
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.migrate import migrations, schema_version
+from aob.stores.postgres.requirements import lacks
 from aob.stores.postgres.statements import in_schema
 
 _OWNERS = """
@@ -25,10 +26,10 @@ async def facts_of(connections: Connections) -> StoreFacts:
     owners = await connections.rows(in_schema(_OWNERS, schema))
     ((epoch, clean),) = await connections.rows(in_schema(_PARTITIONS, schema))
     ((size,),) = await connections.rows(_SIZE, schema)
-    names = [f"{name} ({count} partitions)" for name, _, count, _ in owners]
+    names = [f"{name} ({count} partitions)" for name, lives, count, _ in owners if lives or not owners[0][1]]
     return StoreFacts(
         engine=f"PostgreSQL {version}", path=connections.name, schema=await schema_version(connections),
         newest_schema=max(migrations()), owner=", ".join(names) or None,
         owner_lives=any(lives for _, lives, _, _ in owners), released=bool(clean) and not owners, epoch=epoch,
-        bytes_used=size, bytes_in_log=0, bytes_free=1 << 62,
+        bytes_used=size, bytes_in_log=None, bytes_free=None, lacks=tuple(await lacks(connections)),
     )  # fmt: skip

@@ -47,9 +47,9 @@ def translated(error: BaseException, name: str) -> OperatorError:
     if code in ("55P03", "57014"):
         return StoreLocked(f"{name}: a statement was held up for too long ({error}); see pg_locks for who holds it up")
     if code == _RIGHTS:
-        return StoreUnavailable(f"{name}: {error}; `aob db check` lists the rights that are missing")
+        return StoreUnavailable(f"{name}: {error}; aob db check lists what is missing")
     if code in _MISSING:
-        return StoreUnavailable(f"{name}: its schema is not what it should be ({error}); run `aob db migrate`")
+        return StoreUnavailable(f"{name}: its schema is not what it should be ({error}); run aob db migrate")
     if code in _DAMAGED:
         return StoreCorrupt(f"{name} is damaged: {error}; stop every process that uses it, and restore a backup")
     if driver.is_integrity(error):

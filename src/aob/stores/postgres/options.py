@@ -9,13 +9,14 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from aob.errors import BadUrl
+from aob.stores.urls import without_password
 
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
-_OURS = ("schema", "pool", "listen", "prepared", "patience")
+_OURS = ("schema", "pool", "listen", "prepared", "patience", "durable")
 
 
 class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of a Postgres store; a store's URL gives the first five as `?name=value`.
+    """Options of a Postgres store; a store's URL gives the first six as `?name=value`.
 
     Args:
         schema: where its tables are.
@@ -23,6 +24,7 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
         listen: hear of news by LISTEN. `auto`: unless a proxy stands between; `off`: look every `poll` seconds.
         prepared: keep prepared statements. `auto`: unless a proxy stands between, which may be too old for that;
             without, each statement has a transaction of its own around it, and takes four round trips.
+        durable: `off`: also use a server whose settings let a crash lose what was acknowledged; for tests.
         patience: seconds for which reads and messages wait for a database that went away.
         poll, safety_poll: seconds between looks for news, where nothing is heard of it and where it is.
         tries: how often a statement is tried that met somebody else's lock or a deadlock.
@@ -33,6 +35,7 @@ class PostgresOptions(msgspec.Struct, frozen=True, kw_only=True):
     pool: int = 4
     listen: Literal["auto", "on", "off"] = "auto"
     prepared: Literal["auto", "on", "off"] = "auto"
+    durable: Literal["on", "off"] = "on"
     patience: float = 30.0
     poll: float = 0.05
     safety_poll: float = 1.0
@@ -68,23 +71,15 @@ def address_of(url: str) -> Address:
     query = parse_qsl(parts.query, keep_blank_values=True)
     given = {name: value for name, value in query if name in _OURS}
     if not parts.netloc and not any(name == "host" for name, _ in query):
-        raise BadUrl(f"{_without_password(url)!r} names no server: write postgresql://user@host:5432/database")
+        raise BadUrl(f"{without_password(url)!r} names no server: write postgresql://user@host:5432/database")
     try:
         options = msgspec.convert(given, PostgresOptions, strict=False)
     except msgspec.ValidationError as e:
-        raise BadUrl(f"{_without_password(url)!r}: {e}") from None
+        raise BadUrl(f"{without_password(url)!r}: {e}") from None
     if not _SCHEMA.fullmatch(options.schema):
         raise BadUrl(f"{options.schema!r} cannot be a schema: use 1 to 50 letters, digits and underscores")
     if options.pool < 1 or options.patience < 0:
-        raise BadUrl(f"{_without_password(url)!r}: pool must be 1 or more, patience 0 or more")
+        raise BadUrl(f"{without_password(url)!r}: pool must be 1 or more, patience 0 or more")
     theirs = urlencode([(name, value) for name, value in query if name not in _OURS], quote_via=quote)
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, theirs, ""))
-    return Address(dsn=dsn, name=_without_password(url), options=options)
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, separator, host = parts.netloc.rpartition("@")
-    kept = [(n, v) for n, v in parse_qsl(parts.query, keep_blank_values=True) if n not in ("password", "passfile")]
-    netloc = f"{user.partition(':')[0]}{separator}{host}"
-    return urlunsplit((parts.scheme, netloc, parts.path, urlencode(kept), ""))
+    return Address(dsn=dsn, name=without_password(url), options=options)

@@ -6,15 +6,12 @@ from collections.abc import Callable, Sequence
 
 from aob.clock import Clock
 from aob.process import Process
-from aob.settings import Settings
 from aob.stores.facts import StoreFacts
 from aob.stores.postgres.commits import Commits
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.facts import facts_of
 from aob.stores.postgres.holdings import Holdings, Keys
 from aob.stores.postgres.leases import Leases
-from aob.stores.postgres.migrate import migrate
-from aob.stores.postgres.options import Address, address_of
 from aob.stores.postgres.reads import Reads
 from aob.stores.postgres.removal import Removal
 from aob.stores.postgres.sending import Sending
@@ -36,7 +33,7 @@ from aob.stores.rows import (
 
 
 class PostgresStore:
-    """See `aob.stores.protocol.Store`. Made by `open_store`; used from one event loop."""
+    """See `aob.stores.protocol.Store`. Made by `aob.stores.postgres.open_store`; used from one event loop."""
 
     skew_us: Callable[[], int] | None
 
@@ -203,28 +200,3 @@ class PostgresStore:
             if len(found) < at_most:
                 found.append(problem)
         return found
-
-
-async def open_store(url: str, *, clock: Clock, process: Process, settings: Settings | None = None) -> PostgresStore:
-    """Open the store that a `postgresql://` URL names; its schema is made, or brought to the newest form, where needed.
-
-    Raises:
-        BadUrl: the URL is not understood.
-        StoreTooNew: a newer aob made the schema.
-        StoreUnavailable: it cannot be used now; why, and what to do.
-    """
-    return await open_at(address_of(url), clock, process)
-
-
-async def open_at(address: Address, clock: Clock, process: Process) -> PostgresStore:
-    """`open_store`, for an address whose options are chosen already."""
-    connections = Connections(address, clock, process)
-    await connections.open()
-    try:
-        await migrate(connections)
-        store = PostgresStore(connections, clock, process)
-        await store.start()
-    except BaseException:
-        await connections.close()
-        raise
-    return store
