@@ -88,6 +88,12 @@ class NotFinished(CallerError):
     code = "run_not_finished"
 
 
+class StillNeeded(CallerError):
+    """The run cannot be deleted yet: an exporter, or the run that started it, still needs it."""
+
+    code = "still_needed"
+
+
 class AlreadyCompensated(CallerError):
     """The run undid its steps, so it cannot be retried; fork it."""
 

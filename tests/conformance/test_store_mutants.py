@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from aob.errors import AobError
-from aob.stores.rows import Append, Appended, EventRow, Lease, Message, RunRow
-from aob.stores.sqlite import commits, leases, reads, trimming
+from aob.stores.rows import Append, Appended, EventRow, Lease, LogRow, Message, RunRow
+from aob.stores.sqlite import commits, leases, reads, removal, trimming
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.leases import Leases
 from aob.stores.sqlite.removal import Removal
@@ -264,6 +264,61 @@ def a_payload_goes_with_the_first_event_that_refers_to_it(patch: pytest.MonkeyPa
 @mutant("test_23_a_payload_that_a_fork_shares_stays")
 def a_payload_goes_though_what_stays_refers_to_it(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(trimming, "_UNUSED", trimming._UNUSED.replace("seq <= ?2", "seq < 0 and seq < ?2"))
+
+
+@mutant("test_each_partition_has_a_log_of_its_own")
+def a_log_is_read_behind_the_last_position_of_any(patch: pytest.MonkeyPatch) -> None:
+    original = reads.Reads.log
+    last = [0]
+
+    def log(self: reads.Reads, partition: int, after: int, limit: int) -> list[LogRow]:
+        rows = original(self, partition, max(after, last[0] if after else 0), limit)
+        last[0] = max([last[0], *(row.position for row in rows)])
+        return rows
+
+    patch.setattr(reads.Reads, "log", log)
+
+
+@mutant("test_a_replaced_owner_moves_no_cursor")
+def cursors_are_moved_whoever_owns_the_partition(patch: pytest.MonkeyPatch) -> None:
+    original = Commits._append
+
+    def append(self: Commits, batch: Append) -> Appended:
+        return self._rarer(batch) or Appended(committed=True) if batch.cursors else original(self, batch)
+
+    patch.setattr(Commits, "_append", append)
+
+
+@mutant("test_21_nothing_is_deleted_before_every_exporter_has_it")
+def exporters_are_not_asked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Removal, "_passed", lambda self, partition: 1 << 62)
+
+
+@mutant("test_21_nothing_is_deleted_before_every_exporter_has_it")
+def one_exporter_is_enough(patch: pytest.MonkeyPatch) -> None:
+    def passed(self: Removal, partition: int) -> int:
+        sql = "select max(position) from cursor where partition = ?"
+        return self._connection.execute(sql, (partition,)).fetchall()[0][0] or 1 << 62
+
+    patch.setattr(Removal, "_passed", passed)
+
+
+@mutant("test_21_a_child_stays_while_its_parent_may_ask_for_its_result")
+def parents_are_not_asked(patch: pytest.MonkeyPatch) -> None:
+    for name in ("_OLD", "_ONE"):
+        patch.setattr(removal, name, getattr(removal, name).replace(removal._PARENT, "null"))
+
+
+@mutant("test_21_a_child_stays_while_its_parent_may_ask_for_its_result")
+def a_parent_that_has_ended_needs_nothing(patch: pytest.MonkeyPatch) -> None:
+    asked = removal._PARENT.replace("where p.tenant", "where p.ended is null and p.tenant")
+    for name in ("_OLD", "_ONE"):
+        patch.setattr(removal, name, getattr(removal, name).replace(removal._PARENT, asked))
+
+
+@mutant("test_21_a_child_goes_when_its_parent_has_passed_a_checkpoint")
+def children_stay_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(removal, "_OLD", removal._OLD.replace("seq = p.checkpoint", "seq = 0"))
 
 
 @mutant("test_an_open_run_cannot_be_deleted")

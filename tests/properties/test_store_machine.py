@@ -26,7 +26,7 @@ from aob.process import SystemProcess
 from aob.stores.chain import chain_after
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, Cut, EventRow, Lease, Message, RunFilter, RunRow
+from aob.stores.rows import Append, Cut, EventRow, Lease, LogRow, Message, RunFilter, RunRow, Swept
 from aob.stores.sqlite import SqliteOptions, open_store
 from aob.stores.sqlite.commits import Commits
 from aob.testing.conformance.store import TurnedClock
@@ -67,6 +67,14 @@ class Side:
 
 def seen_message(message: Message) -> object:
     return (message.partition, message.tenant, message.run_id, message.kind, message.body)
+
+
+def seen_log(row: LogRow) -> object:
+    return (row.partition, row.tenant, row.run_id, row.workflow, row.seq, row.kind, row.data)
+
+
+def swept(what: Swept | str) -> object:
+    return what if isinstance(what, str) else (what.runs, what.after and what.after[0])
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -208,7 +216,8 @@ class StoreMachine(RuleBasedStateMachine):
             for tenant, name in starts:
                 attributes = {"name": name}
                 batch.starts.append(RunRow(tenant=tenant, run_id=name, workflow="w", status="running", created=now,
-                                           updated=now, partition=partition, attributes=attributes))  # fmt: skip
+                                           updated=now, partition=partition, attributes=attributes,
+                                           parent="r0" if name in ("r3", "r4") else None))  # fmt: skip
             new = {(run.tenant, run.run_id): run for run in reversed(batch.starts)}
             for who, texts in words.items():
                 run = new.get(who) or side.runs.get(who)
@@ -301,8 +310,29 @@ class StoreMachine(RuleBasedStateMachine):
         process, partition = self.a_lease(data)
         lease, before = self.leases[process, partition], self.clock.now_us() - int(ago * 1_000_000)
         one, two = self.both(lambda side: side.stores[process].sweep(lease, before, limit))
-        assert one == two
+        assert swept(one) == swept(two)
         self.forget_deleted()
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data(), exporter=st.sampled_from("xy"), steps=st.integers(0, 6), drop=st.booleans())
+    def export(self, data: st.DataObject, exporter: str, steps: int, drop: bool) -> None:
+        process, partition = self.a_lease(data)
+        lease = self.leases[process, partition]
+        found: list[object] = []
+        for side in self.sides:
+            store = side.stores[process]
+            at = [row.position for row in self.run(store.cursors(exporter)) if row.partition == partition]
+            rows = self.run(store.log({partition: at[0] if at else 0}, 6))[:steps]
+            position = rows[-1].position if rows else at[0] if at else 0
+            batch = Append(epochs={partition: lease.epoch}, cursors=[(exporter, partition, position)])
+            try:
+                committed: object = self.run(store.append(batch)).committed
+            except AobError as e:
+                committed = type(e).__name__
+            dropped = self.run(store.drop_exporter(exporter)) if drop else 0
+            names = [(row.exporter, row.partition) for row in self.run(store.cursors())]
+            found.append(([seen_log(row) for row in rows], committed, dropped, names))
+        assert found[0] == found[1]
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), names=st.lists(st.tuples(TENANTS, NAMES), max_size=3), until=st.integers(0, 6),
@@ -356,6 +386,7 @@ class StoreMachine(RuleBasedStateMachine):
                 [sorted(self.run(b.seen(run.key))) for run in runs],
                 [[run.run_id for run in some] for some in open_runs],
                 [[(side.names[key], due) for key, due in some] for some in dues],
+                [seen_log(row) for row in self.run(b.log({0: 0, 1: 0}, 100))],
             ))  # fmt: skip
         assert shown[0] == shown[1]
 

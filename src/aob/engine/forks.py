@@ -52,15 +52,14 @@ class Forks:
         """
         self.under_way += 1
         try:
-            return await self._fork(tenant, run_id, request)
+            origin = await self._host.residents.get(tenant, run_id)
+            async with self._host.residents.held(origin):
+                return await self._fork(origin.row, request)
         finally:
             self.under_way -= 1
 
-    async def _fork(self, tenant: str, run_id: str, request: ForkRequest) -> str:
-        host = self._host
-        origin = await host.residents.get(tenant, run_id)
-        await host.commits.ack()
-        row = origin.row
+    async def _fork(self, row: RunRow, request: ForkRequest) -> str:
+        host, tenant, run_id = self._host, row.tenant, row.run_id
         new_id = request.run_id or f"{run_id[:180]}.fork-{host.process.new_id(8)}"
         events = [e async for e in host.residents.history.read(row)]
         started = events[0][0]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from aob.engine.payloads import Payloads
-from aob.errors import CallerError
+from aob.errors import CallerError, RunNotFound, StoreCorrupt
 from aob.kernel import events as ev
 from aob.kernel.carry import OF_THE_PASS_BEFORE, carry_of
 from aob.kernel.machine import Machine
@@ -32,17 +32,37 @@ class History:
         self._payloads = payloads
 
     async def read(self, row: RunRow, after: int = 0, until: int | None = None) -> AsyncIterator[Numbered]:
-        """Events with `after < seq <= until`, in order."""
+        """Events with `after < seq <= until`, in order.
+
+        Raises:
+            RunNotFound: the run was deleted in the middle.
+        """
+        read_on = False
         while rows := await self._store.events(row.key, after, _PAGE, until):
             for stored in rows:
                 yield await self._open(stored, row), stored.seq
-            after = rows[-1].seq
+            after, read_on = rows[-1].seq, True
             if len(rows) < _PAGE:
                 return
+        if read_on:
+            await self._refuse_deleted(row)
 
     async def _open(self, stored: EventRow, row: RunRow) -> ev.Event:
         event = ev.decode_event(stored.kind, stored.version, stored.data, run_id=row.run_id)
-        return await self._payloads.open(event, stored.data)
+        try:
+            return await self._payloads.open(event, stored.data)
+        except StoreCorrupt:
+            await self._refuse_deleted(row)
+            raise
+
+    async def _refuse_deleted(self, row: RunRow) -> None:
+        """See that what is missing is not missing because the run was deleted while it was read.
+
+        Raises:
+            RunNotFound: it was.
+        """
+        if await self._store.run_by_key(row.key) is None:
+            raise RunNotFound(f"run {row.run_id!r} was deleted while it was read", run_id=row.run_id)
 
     async def applied(self, stored: EventRow) -> int:
         """Up to which `seq` a checkpoint contains what was before it.
@@ -105,6 +125,8 @@ class History:
             events = kept([e async for e in self.read(row, 0, until)])
         if any(type(event) is ev.Gap for event, _ in events):
             raise _passed_by(row)
+        if not events:
+            await self._refuse_deleted(row)
         return events, tail
 
     async def replay(self, machine: Machine, row: RunRow) -> tuple[int, int, int]:

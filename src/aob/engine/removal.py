@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aob.engine.active import ActiveRun
 from aob.engine.turns import Turns
 from aob.errors import NotFinished
 from aob.kernel.states import TERMINAL_STATES
+from aob.stores.rows import Lease
 
 if TYPE_CHECKING:
     from aob.engine.host import Host
@@ -31,6 +33,9 @@ class Removal:
         with self._turns.take(run):
             await self._host.commits.ack()
             self._host.residents.drop(run)
-            await self._host.commits.alone(
-                run.row.partition, lambda lease: self._host.store.delete_run(lease, run.row.key)
-            )
+            await self._host.commits.alone(run.row.partition, lambda lease: self._delete(lease, run))
+
+    async def _delete(self, lease: Lease, run: ActiveRun) -> None:
+        if self._host.residents.is_held(run):
+            raise NotFinished(f"run {run.run_id!r} is being opened or forked by another call", run_id=run.run_id)
+        await self._host.store.delete_run(lease, run.row.key)

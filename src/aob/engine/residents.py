@@ -4,6 +4,9 @@ when they only wait."""
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aob import telemetry
@@ -33,8 +36,37 @@ class Residents:
         self._loading: dict[tuple[str, str], asyncio.Future[ActiveRun]] = {}
         self._reserved: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._evict_at = 1.25 * host.settings.resident_runs
+        self._held: Counter[int] = Counter()
         self.reopened: set[tuple[str, str]] = set()
         self._absent: dict[tuple[str, str], list[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def held(self, run: ActiveRun) -> AsyncGenerator[None]:
+        """While the block lasts nobody deletes this run, though it has ended.
+
+        Raises:
+            RunNotFound: somebody has deleted it already.
+        """
+        key = run.row.key
+        self._held[key] += 1
+        try:
+            await self._host.commits.ack()  # a deletion that began before is over now
+            if await self._host.store.run_by_key(key) is None:
+                raise RunNotFound(f"run {run.run_id!r} was deleted", run_id=run.run_id)
+            yield
+        finally:
+            self._held[key] -= 1
+            if not self._held[key]:
+                del self._held[key]
+
+    def is_held(self, run: ActiveRun) -> bool:
+        """Whether somebody needs this run to stay just now."""
+        return run.row.key in self._held
+
+    def in_use(self, partition: int) -> list[int]:
+        """Keys of ended runs that are held, or whose attempts have yet to stop."""
+        stopping = (run.row.key for run in self.by_id.values() if run.ended and run.row.partition == partition)
+        return [*self._held, *stopping]
 
     def all(self) -> list[ActiveRun]:
         """Every run in memory."""

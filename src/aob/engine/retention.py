@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aob import telemetry
 from aob.engine.trimming import Trimming
 from aob.errors import AobError
+from aob.stores.rows import Lease, Swept
 
 if TYPE_CHECKING:
     from aob.engine.host import Host
@@ -38,14 +39,28 @@ async def sweep(host: Host) -> int:
     total = 0
     try:
         for partition in list(host.commits.leases):
-            while host.owns(partition) and (
-                count := await host.commits.alone(partition, lambda lease: host.store.sweep(lease, before, _BATCH))
-            ):
-                total += count
-                await host.clock.sleep(_BETWEEN)
+            while count := await _sweep(host, partition, before):
+                total += count  # what was started by these may go as well
     except AobError as e:
         if host.failed is None:
             telemetry.tell("sweep_failed", error=e)
     if total:
         telemetry.tell("swept", runs=total)
+    return total
+
+
+async def _sweep(host: Host, partition: int, before: int) -> int:
+    """Look once at every run of a partition that is old enough; how many were deleted."""
+    total, after = 0, (0, 0)
+    while host.owns(partition):
+
+        async def look(lease: Lease, behind: tuple[int, int] = after) -> Swept:
+            return await host.store.sweep(lease, before, _BATCH, behind, host.residents.in_use(partition))
+
+        swept = await host.commits.alone(partition, look)
+        total += swept.runs
+        if swept.after is None:
+            break
+        after = swept.after
+        await host.clock.sleep(_BETWEEN)
     return total

@@ -60,8 +60,11 @@ class Retries:
         return True
 
     async def _reopen(self, run: ActiveRun) -> None:
+        async with self._host.residents.held(run):
+            await self._go_on(run)
+
+    async def _go_on(self, run: ActiveRun) -> None:
         host, row = self._host, run.row
-        await host.commits.ack()
         events = kept([e async for e in host.residents.history.read(row)])
         end, at = next((e, s) for e, s in reversed(events) if e.KIND in ev.TERMINAL)
         if getattr(end, "compensated", False):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import islice
 from operator import attrgetter
@@ -17,17 +17,21 @@ from aob.process import Process
 from aob.settings import Settings
 from aob.stores.chain import GAP, check_chain, gap_data
 from aob.stores.changes import Changes
+from aob.stores.needs import may_go_on, still_needed
 from aob.stores.rows import (
     LAST_SEQ,
     Append,
     Appended,
+    CursorRow,
     Cut,
     EventRow,
     Keyed,
     Lease,
+    LogRow,
     Message,
     RunFilter,
     RunRow,
+    Swept,
     TicketRow,
     WorkerRow,
     partition_of,
@@ -66,7 +70,10 @@ class MemoryState:
         self.partitions: dict[int, Held] = {}
         self.locks: dict[int, object] = {}
         self.deleted: set[int] = set()
-        self.last_key = self.last_position = self.last_message = 0
+        self.logs: dict[int, list[EventRow]] = {}
+        self.last_positions: dict[int, int] = {}
+        self.cursors: dict[tuple[str, int], int] = {}
+        self.last_key = self.last_message = 0
         self.changed: list[Changes] = []
         self.sent: list[Changes] = []
 
@@ -78,6 +85,25 @@ class MemoryState:
     def forks(self, key: int) -> Iterable[RunRow]:
         """Runs that share this one's events."""
         return (run for run in self.runs.values() if run.origin == key)
+
+    def needs(self, run: RunRow) -> RunRow | None:
+        """The run that started this one, if it may ask for its result again."""
+        parent = None if run.parent is None else self.find(run.tenant, run.parent)
+        if parent is None or not may_go_on(parent):
+            return None
+        return None if self._position(parent, parent.checkpoint) > self._position(run, 1) else parent
+
+    def passed(self, partition: int) -> int:
+        """The last position that every exporter has come to."""
+        return min((at for (_, p), at in self.cursors.items() if p == partition), default=LAST_SEQ)
+
+    def exported(self, run: RunRow) -> bool:
+        """Whether every exporter has come past the run's events."""
+        own = self.events.get(run.key)
+        return not own or own[-1].position <= self.passed(run.partition)
+
+    def _position(self, run: RunRow, seq: int) -> int:
+        return next((e.position for e in self.events.get(run.key, ()) if e.seq == seq), 0)
 
     def drop_unused(self, digests: Iterable[str]) -> None:
         """Forget those of these blobs that no run uses."""
@@ -294,6 +320,39 @@ class MemoryStore:
         history = self._history(run)
         return history[-1] if history else None
 
+    async def log(self, after: Mapping[int, int], limit: int) -> list[LogRow]:
+        """See `Store.log`."""
+        self._refuse_closed()
+        found: list[LogRow] = []
+        for partition, position in after.items():
+            log = self.state.logs.get(partition, [])
+            start = bisect_right(log, position, key=attrgetter("position"))
+            kept = (e for e in islice(log, start, None) if e.run not in self.state.deleted)
+            found += [self._logged(partition, e) for e in islice(kept, limit)]
+        return found
+
+    def _logged(self, partition: int, e: EventRow) -> LogRow:
+        run = self.state.runs[e.run]
+        return LogRow(partition, e.position, run.tenant, run.run_id, run.workflow, e.seq, e.kind, e.version, e.data)
+
+    async def cursors(self, exporter: str | None = None) -> list[CursorRow]:
+        """See `Store.cursors`."""
+        self._refuse_closed()
+        last = {partition: log[-1].position for partition, log in self.state.logs.items() if log}
+        return [
+            CursorRow(exporter=name, partition=partition, position=position, last=last.get(partition, 0))
+            for (name, partition), position in sorted(self.state.cursors.items())
+            if exporter in (None, name)
+        ]
+
+    async def drop_exporter(self, exporter: str) -> int:
+        """See `Store.drop_exporter`."""
+        self._refuse_closed()
+        gone = [key for key in self.state.cursors if key[0] == exporter]
+        for key in gone:
+            del self.state.cursors[key]
+        return len(gone)
+
     async def seen(self, run: int) -> set[str]:
         """See `Store.seen`."""
         self._refuse_closed()
@@ -318,27 +377,38 @@ class MemoryStore:
         found = self.state.tickets.get((tenant, ticket))
         return None if found is None else _copy(found)
 
-    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+    async def sweep(
+        self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int] = (0, 0), keep: Collection[int] = ()
+    ) -> Swept:
         """See `Store.sweep`."""
         self._held(lease.partition, lease.epoch)
-        found = [
-            run
-            for run in sorted(self.state.runs.values(), key=lambda r: (r.ended or 0, r.key))
-            if run.ended is not None and run.ended < ended_before and run.partition == lease.partition
-        ]
-        gone = [run.key for run in found if run.key not in self.state.deleted][:limit]
+        now, state = self._clock.now_us(), self.state
+        state.replies = {k: v for k, v in state.replies.items() if v[1] >= now}
+        old = sorted((run.ended or 0, run.key) for run in state.runs.values() if self._is_old(run, lease, ended_before))
+        page = [place for place in old if place > after][:limit]
+        runs = [state.runs[key] for _, key in page]
+        blocked = next((i for i, run in enumerate(runs) if not state.exported(run)), len(runs))
+        gone = [run.key for run in runs[:blocked] if run.key not in keep and state.needs(run) is None]
         for key in gone:
             self._delete(key)
-        now = self._clock.now_us()
-        self.state.replies = {k: v for k, v in self.state.replies.items() if v[1] >= now}
-        return len(gone)
+        more = blocked == len(page) == limit
+        return Swept(runs=len(gone), after=page[-1] if more and page else None)
+
+    def _is_old(self, run: RunRow, lease: Lease, ended_before: int) -> bool:
+        return (
+            run.partition == lease.partition
+            and run.ended is not None
+            and run.ended < ended_before
+            and run.key not in self.state.deleted
+        )
 
     async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
         """See `Store.checkpoints`."""
         self._refuse_closed()
         runs = (run.key for run in self.state.runs.values() if run.partition == partition)
         every = (event for key in runs for event in self.state.events.get(key, ()))
-        found = [event for event in every if event.kind == "checkpoint" and event.position > after]
+        passed = self.state.passed(partition)
+        found = [event for event in every if event.kind == "checkpoint" and after < event.position <= passed]
         return sorted(found, key=attrgetter("position"))[:limit]
 
     async def trim(self, lease: Lease, cuts: Sequence[Cut], limit: int) -> int:
@@ -360,9 +430,12 @@ class MemoryStore:
         if not old:
             return 0
         last = old[-1]
-        place, end = bisect(events, keep, key=attrgetter("seq")), events.index(last) + 1
+        place, end = bisect_right(events, keep, key=attrgetter("seq")), events.index(last) + 1
         data = gap_data(keep + 1, last.seq, last.chain, last.data)
-        events[place:end] = [msgspec.structs.replace(last, kind=GAP, version=1, data=data)]
+        gone, gap = set(map(id, events[place:end])), msgspec.structs.replace(last, kind=GAP, version=1, data=data)
+        events[place:end] = [gap]
+        log = self.state.logs[run.partition]
+        log[:] = [gap if event is last else event for event in log if event is last or id(event) not in gone]
         uses = self.state.blob_uses.get(run.key, {})
         tickets = [t.data for t in self.state.tickets.values() if (t.tenant, t.run_id) == (run.tenant, run.run_id)]
         kept = b" ".join((*(event.data for event in events[:place]), *tickets))
@@ -382,6 +455,9 @@ class MemoryStore:
             raise NotFinished(
                 "only a run that has ended can be deleted; cancel or terminate it first", run_id=run.run_id
             )
+        parent, exported = self.state.needs(run), self.state.exported(run)
+        if parent is not None or not exported:
+            raise still_needed(run.run_id, parent.run_id if parent is not None and exported else None)
         self._delete(key)
 
     def _refuse_closed(self) -> None:
@@ -449,10 +525,11 @@ class MemoryStore:
         state = self.state
         for run, seq, kind, version, chain, data in batch.events:
             if run.key:
-                state.last_position += 1
-                epoch = batch.epochs[run.partition]
-                row = EventRow(state.last_position, run.key, seq, epoch, kind, version, chain, data)
+                partition = run.partition
+                position = state.last_positions[partition] = state.last_positions.get(partition, 0) + 1
+                row = EventRow(position, run.key, seq, batch.epochs[partition], kind, version, chain, data)
                 state.events.setdefault(run.key, []).append(row)
+                state.logs.setdefault(partition, []).append(row)
         for summary in batch.summaries:
             if summary.key in state.runs:
                 self._summarize(state.runs[summary.key], summary)
@@ -470,6 +547,8 @@ class MemoryStore:
             self._send(message)
         for reply, body, expires in batch.replies:
             state.replies[reply] = (body, expires)
+        for exporter, partition, position in batch.cursors:
+            state.cursors[exporter, partition] = position
 
     def _summarize(self, run: RunRow, summary: RunRow) -> None:
         run.status, run.updated, run.ended, run.due = summary.status, summary.updated, summary.ended, summary.due
@@ -530,7 +609,9 @@ class MemoryStore:
     def _erase(self, key: int) -> int | None:
         state = self.state
         state.deleted.discard(key)
-        state.events.pop(key, None)
+        if state.events.pop(key, None):
+            log = state.logs[state.runs[key].partition]
+            log[:] = [event for event in log if event.run != key]
         digests = state.blob_uses.pop(key, {}).keys()
         state.drop_unused(digests)
         return state.runs.pop(key).origin

@@ -6,10 +6,24 @@ epoch is not the partition's, inside the same transaction, so that an owner that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from aob.stores.rows import Append, Appended, Cut, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
+from aob.stores.rows import (
+    Append,
+    Appended,
+    CursorRow,
+    Cut,
+    EventRow,
+    Lease,
+    LogRow,
+    Message,
+    RunFilter,
+    RunRow,
+    Swept,
+    TicketRow,
+    WorkerRow,
+)
 
 
 class Store(Protocol):
@@ -135,6 +149,23 @@ class Store(Protocol):
         """The run's last event; a fork that has none of its own yet: the last that it shares."""
         ...
 
+    async def log(self, after: Mapping[int, int], limit: int) -> list[LogRow]:
+        """What was committed in these partitions behind the given positions: up to `limit` events of each, in the order
+        of their commits. Whoever goes on behind the last position it was given meets every event that is not deleted,
+        however commits overlapped."""
+        ...
+
+    async def cursors(self, exporter: str | None = None) -> list[CursorRow]:
+        """How far exporters (or one of them) have come, by name and partition."""
+        ...
+
+    async def drop_exporter(self, exporter: str) -> int:
+        """Forget an exporter's cursors, so that nothing is kept for it any more; how many partitions it had.
+
+        A worker that still serves it begins it anew.
+        """
+        ...
+
     async def seen(self, run: int) -> set[str]:
         """Ids of the commands that this run has already counted."""
         ...
@@ -151,10 +182,19 @@ class Store(Protocol):
         """A ticket by its id."""
         ...
 
-    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
-        """Delete up to `limit` runs of the partition that ended before this time, with what only they refer to.
+    async def sweep(
+        self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int] = (0, 0), keep: Collection[int] = ()
+    ) -> Swept:
+        """Look at up to `limit` runs of the partition that ended before this time, oldest first, and delete those that
+        nobody needs any more, with what only they refer to. Answers that nobody fetched in time go as well.
 
-        Returns how many it were. Answers that nobody fetched in time go as well.
+        A run is needed by an exporter that has not come past its events, and by the run that started it, while that may
+        ask for the result again, after a crash or a `retry`: it is open, or has ended so that it can be retried (see
+        `aob.stores.needs.may_go_on`), and has passed no checkpoint since.
+
+        Args:
+            after: what the look before returned; the first one begins at the beginning.
+            keep: keys of runs that stay in any case.
 
         Raises:
             LeaseLost: the lease's epoch is not the partition's.
@@ -163,7 +203,7 @@ class Store(Protocol):
 
     async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
         """Checkpoints of the partition's runs, ended ones too, in the order of commits: those with a position above
-        `after`."""
+        `after` that no exporter has still to come past."""
         ...
 
     async def trim(self, lease: Lease, cuts: Sequence[Cut], limit: int) -> int:
@@ -189,5 +229,6 @@ class Store(Protocol):
         Raises:
             LeaseLost: the lease's epoch is not the partition's.
             NotFinished: the run is open.
+            StillNeeded: an exporter or the run that started it needs it, as `sweep` says.
         """
         ...

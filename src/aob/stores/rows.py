@@ -71,6 +71,46 @@ class EventRow(msgspec.Struct, gc=False, array_like=True):
     data: bytes
 
 
+class LogRow(msgspec.Struct, gc=False, array_like=True):
+    """An event as it stands in its partition's log, with whose it is."""
+
+    partition: int
+    position: int
+    tenant: str
+    run_id: str
+    workflow: str
+    seq: int
+    kind: str
+    version: int
+    data: bytes
+
+
+class CursorRow(msgspec.Struct, kw_only=True):
+    """How far an exporter has come with a partition's log.
+
+    Args:
+        position: of the last event that it has.
+        last: of the log's last event; where retention took that away, less than `position`.
+    """
+
+    exporter: str
+    partition: int
+    position: int
+    last: int = 0
+
+
+class Swept(msgspec.Struct, kw_only=True):
+    """What a look at old runs came to.
+
+    Args:
+        runs: how many were deleted.
+        after: where to go on looking; None: that was all.
+    """
+
+    runs: int
+    after: tuple[int, int] | None = None
+
+
 class Message(msgspec.Struct, kw_only=True, gc=False):
     """Something sent to a run, for the owner of its partition.
 
@@ -182,6 +222,7 @@ class Append(msgspec.Struct, kw_only=True):
         sends: messages to runs (of any partition), such as a child's result to its parent.
         takes: ids of inbox messages that this commit deals with.
         replies: (reply id, body, expires).
+        cursors: (exporter, partition, position): how far exporters have come.
     """
 
     epochs: dict[int, int]
@@ -194,6 +235,7 @@ class Append(msgspec.Struct, kw_only=True):
     sends: list[Message] = []
     takes: list[int] = []
     replies: list[tuple[str, bytes, int]] = []
+    cursors: list[tuple[str, int, int]] = []
     all_or_nothing: bool = False
 
 

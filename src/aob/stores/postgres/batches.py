@@ -9,10 +9,10 @@ from aob.stores.postgres import columns
 from aob.stores.postgres.holdings import Holder, Holdings
 from aob.stores.rows import Append, EventRecord, RunRow, partition_of
 
-ARGUMENTS = 5 + 9 + 9 + 1 + 18 + 1 + 14
+ARGUMENTS = 5 + 9 + 9 + 1 + 18 + 1 + 17
 _LAST = (1 << 31) - 1
 _NO_EVENTS: tuple[None, ...] = (None,) * 9
-_NO_REST: tuple[Any, ...] = (False, *(None,) * 14)
+_NO_REST: tuple[Any, ...] = (False, *(None,) * 17)
 
 
 class Sealed:
@@ -91,7 +91,7 @@ class Sealed:
 
 
 def _has_rest(batch: Append) -> bool:
-    return bool(batch.seen or batch.blobs or batch.replies or batch.tickets or batch.sends)
+    return bool(batch.seen or batch.blobs or batch.replies or batch.cursors or batch.tickets or batch.sends)
 
 
 def _rest(batch: Append, nonces: list[int], partitions: int) -> tuple[Any, ...]:
@@ -102,6 +102,7 @@ def _rest(batch: Append, nonces: list[int], partitions: int) -> tuple[Any, ...]:
     others = [partition_of(m.tenant, m.run_id, partitions) for m in sends]
     return (
         True, *_columns(seen, 2), *_columns(blobs, 4), *_columns(batch.replies, 3),
+        *_columns(batch.cursors, 3),
         _or_none(tickets, columns.tickets_value), [t.data for t in tickets] or None,
         [t.schema for t in tickets] or None,
         columns.messages_value(sends, others, nonces) if sends else None, [m.body for m in sends] or None,

@@ -17,6 +17,7 @@ RUN = (
     "reason, checkpoint, deaths, origin, origin_seq"
 )
 EVENT = "position, run, seq, epoch, kind, version, chain, data"
+LOG = "e.partition, e.position, r.tenant, r.run_id, r.workflow, e.seq, e.kind, e.version, e.data"
 MESSAGE = "id, partition, tenant, run_id, kind, body, reply, expires"
 TICKET = (
     "id, tenant, run_id, workflow, step, title, data, assignees, schema, created, deadline, status, by, reason, closed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aob.errors import StoreCorrupt
@@ -10,7 +10,7 @@ from aob.stores.chain import check_chain, is_content
 from aob.stores.postgres import columns
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.statements import in_schema, of
-from aob.stores.rows import EventRow, Message, RunFilter, RunRow, TicketRow
+from aob.stores.rows import CursorRow, EventRow, LogRow, Message, RunFilter, RunRow, TicketRow
 
 _LAST = (1 << 31) - 1
 _PARTS = """
@@ -35,8 +35,20 @@ select {of("e", columns.EVENT)} from part p cross join lateral (
 """
 _CHECKPOINTS = (
     f"select {columns.EVENT} from aob.event "
-    "where partition = $1 and kind = 'checkpoint' and position > $2 order by position limit $3"
+    "where partition = $1 and kind = 'checkpoint' and position > $2 "
+    "and position <= coalesce(aob.passed_1($1), position) order by position limit $3"
 )
+_LOG = f"""
+select e.* from unnest($1::integer[], $2::bigint[]) as c (partition, position) cross join lateral (
+    select {columns.LOG} from aob.event e join aob.run r on r.key = e.run
+    where e.partition = c.partition and e.position > c.position and r.status <> 'deleted' order by e.position limit $3
+) e order by e.partition, e.position
+"""
+_CURSORS = """
+select exporter, partition, position, coalesce((
+    select e.position from aob.event e where e.partition = c.partition order by e.position desc limit 1
+), 0) from aob.cursor c where $1::text is null or exporter = $1 order by exporter, partition
+"""
 _OPEN = (
     "where partition = any ($1::integer[]) and key > $2 and ended is null and status {} 'waiting' order by key limit $3"
 )
@@ -55,6 +67,8 @@ class Reads:
         self._events = self.sql(_EVENTS)
         self._last_event = self.sql(_LAST_EVENT)
         self._checkpoints = self.sql(_CHECKPOINTS)
+        self._log = self.sql(_LOG)
+        self._cursors = self.sql(_CURSORS)
         self._seen = self.sql("select id from aob.seen where run = $1")
         self._blob = self.sql("select data from aob.blob where digest = $1")
         self._take_reply = self.sql("delete from aob.reply where id = $1 returning body")
@@ -133,6 +147,17 @@ class Reads:
         """See `Store.last_event`."""
         found = await self.rows(self._last_event, run, 0, _LAST)
         return columns.event_row(found[0]) if found else None
+
+    async def log(self, after: Mapping[int, int], limit: int) -> list[LogRow]:
+        """See `Store.log`."""
+        return [LogRow(*row) for row in await self.rows(self._log, list(after), list(after.values()), limit)]
+
+    async def cursors(self, exporter: str | None) -> list[CursorRow]:
+        """See `Store.cursors`."""
+        return [
+            CursorRow(exporter=name, partition=partition, position=position, last=last)
+            for name, partition, position, last in await self.rows(self._cursors, exporter)
+        ]
 
     async def seen(self, run: int) -> set[str]:
         """See `Store.seen`."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from aob.errors import NotFinished
+from aob.stores.needs import still_needed
 from aob.stores.postgres.commits import Commits
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.holdings import Holder, Holdings
 from aob.stores.postgres.statements import in_schema
-from aob.stores.rows import Lease
+from aob.stores.rows import Lease, Swept
 
 
 class Removal:
@@ -20,25 +22,35 @@ class Removal:
         self._holdings = holdings
         self._commits = commits
         schema = connections.options.schema
-        self._sweep = in_schema("select aob.sweep_1($1, $2, $3, $4, $5)", schema)
-        self._delete = in_schema("select aob.delete_1($1, $2, $3, $4)", schema)
+        self._sweep = in_schema("select * from aob.sweep_1($1, $2, $3, $4, $5, $6, $7, $8)", schema)
+        self._delete = in_schema("select * from aob.delete_1($1, $2, $3, $4)", schema)
+        self._drop = in_schema("delete from aob.cursor where exporter = $1 returning partition", schema)
         self._id = in_schema("select run_id from aob.run where key = $1", schema)
 
-    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+    async def sweep(
+        self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int], keep: Collection[int]
+    ) -> Swept:
         """See `Store.sweep`."""
-        return await self.guarded(lease, self._sweep, ended_before, limit)
+        runs, ended, key = await self.guarded(lease, self._sweep, ended_before, limit, *after, list(keep))
+        return Swept(runs=runs, after=None if key is None else (ended, key))
 
     async def delete(self, lease: Lease, key: int) -> None:
         """See `Store.delete_run`."""
-        if await self.guarded(lease, self._delete, key) == "open":
-            found = await self._connections.rows(self._id, key)
-            raise NotFinished(
-                "only a run that has ended can be deleted; cancel or terminate it first",
-                run_id=found[0][0] if found else None,
-            )
+        what, by = await self.guarded(lease, self._delete, key)
+        if what in ("none", "deleted"):
+            return
+        found = await self._connections.rows(self._id, key)
+        run_id = found[0][0] if found else None
+        if what == "open":
+            raise NotFinished("only a run that has ended can be deleted; cancel or terminate it first", run_id=run_id)
+        raise still_needed(run_id, by)
+
+    async def drop_exporter(self, exporter: str) -> int:
+        """See `Store.drop_exporter`."""
+        return len(await self._connections.rows(self._drop, exporter))
 
     async def guarded(self, lease: Lease, sql: str, *values: Any) -> Any:
-        """What a function of the schema returns that takes a lease, and may be called again.
+        """The row that a function of the schema returns that takes a lease, and may be called again.
 
         Raises:
             LeaseLost: the lease's epoch is not the partition's.
@@ -51,5 +63,5 @@ class Removal:
                 leased_until=lambda holder=holder: holder.until,
             )
             if rows[0][0] is not None:
-                return rows[0][0]
+                return rows[0]
             await self._commits.see_what_is_left(holder, epochs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from aob.clock import Clock
 from aob.process import Process
@@ -21,12 +21,15 @@ from aob.stores.postgres.watch import Watch
 from aob.stores.rows import (
     Append,
     Appended,
+    CursorRow,
     Cut,
     EventRow,
     Lease,
+    LogRow,
     Message,
     RunFilter,
     RunRow,
+    Swept,
     TicketRow,
     WorkerRow,
 )
@@ -44,7 +47,7 @@ class PostgresStore:
         tag = process.new_id(8)
         self._watch = Watch(connections, tag, self._holdings.held)
         self._leases = Leases(connections, self._holdings, clock, self._watch.news("f"))
-        self.skew_us = lambda: self._leases.skew_us
+        self.skew_us = self._leases.skew_us
         keys = Keys(clock, self.skew_us, process.seed())
         self._commits = Commits(connections, self._holdings, keys, process)
         self._commits.on_sent = self._watch.sent
@@ -157,6 +160,18 @@ class PostgresStore:
         """See `Store.last_event`."""
         return await self._reads.last_event(run)
 
+    async def log(self, after: Mapping[int, int], limit: int) -> list[LogRow]:
+        """See `Store.log`."""
+        return await self._reads.log(after, limit)
+
+    async def cursors(self, exporter: str | None = None) -> list[CursorRow]:
+        """See `Store.cursors`."""
+        return await self._reads.cursors(exporter)
+
+    async def drop_exporter(self, exporter: str) -> int:
+        """See `Store.drop_exporter`."""
+        return await self._removal.drop_exporter(exporter)
+
     async def seen(self, run: int) -> set[str]:
         """See `Store.seen`."""
         return await self._reads.seen(run)
@@ -173,9 +188,11 @@ class PostgresStore:
         """See `Store.get_ticket`."""
         return await self._reads.ticket(tenant, ticket)
 
-    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+    async def sweep(
+        self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int] = (0, 0), keep: Collection[int] = ()
+    ) -> Swept:
         """See `Store.sweep`."""
-        return await self._removal.sweep(lease, ended_before, limit)
+        return await self._removal.sweep(lease, ended_before, limit, after, keep)
 
     async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
         """See `Store.checkpoints`."""

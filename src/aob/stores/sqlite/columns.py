@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from aob.stores.rows import EventRow, Message, RunRow, TicketRow
+from aob.stores.rows import EventRow, LogRow, Message, RunRow, TicketRow
 
 _encode = msgspec.json.Encoder().encode
 _attributes = msgspec.json.Decoder(dict[str, str]).decode
@@ -18,6 +18,7 @@ RUN = (
     "reason, checkpoint, deaths, origin, origin_seq"
 )
 EVENT = "position, run, seq, epoch, kind, version, chain, data"
+LOG = "r.partition, e.position, r.tenant, r.run_id, r.workflow, e.seq, e.kind, e.version, e.data"
 MESSAGE = "id, partition, tenant, run_id, kind, body, reply, expires"
 TICKET = (
     "id, tenant, run_id, workflow, step, title, data, assignees, schema, created, deadline, status, by, reason, closed"
@@ -65,6 +66,11 @@ def run_row(values: tuple[Any, ...]) -> RunRow:
 def event_row(values: tuple[Any, ...]) -> EventRow:
     """`EVENT` as an event."""
     return EventRow(*values)
+
+
+def log_row(values: tuple[Any, ...]) -> LogRow:
+    """`LOG` as an event."""
+    return LogRow(*values)
 
 
 def message_values(message: Message) -> tuple[Any, ...]:

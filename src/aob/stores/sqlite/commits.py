@@ -162,6 +162,8 @@ class Commits:
             self._read.difference_update(message.partition for message in batch.sends)
         if batch.replies:
             many("insert or replace into reply (id, body, expires) values (?, ?, ?)", batch.replies)
+        if batch.cursors:
+            many("insert or replace into cursor (exporter, partition, position) values (?, ?, ?)", batch.cursors)
 
     def _start(self, starts: list[RunRow], all_or_nothing: bool) -> list[tuple[RunRow, RunRow]]:
         before = self._connection.total_changes()

@@ -9,7 +9,7 @@ import apsw
 
 from aob.errors import StoreUnavailable
 from aob.stores.chain import check_chain, is_content
-from aob.stores.rows import EventRow, Message, RunFilter, RunRow, TicketRow
+from aob.stores.rows import CursorRow, EventRow, LogRow, Message, RunFilter, RunRow, TicketRow
 from aob.stores.sqlite import columns, faults
 from aob.stores.sqlite.driver import Connection
 
@@ -21,9 +21,21 @@ _BY_KEY = f"select {columns.RUN} from run where key = ?"
 _LAST_EVENT = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq desc limit 1"
 _EVENTS = f"select {columns.EVENT} from event where run = ? and seq > ? and seq <= ? order by seq limit ?"
 _CHECKPOINTS = (
-    f"select {columns.EVENT} from event where position in "
-    "(select position from checkpoint where position > ? and partition = ? order by position limit ?) order by position"
+    f"select {columns.EVENT} from event where position in (select position from checkpoint where position > ?1 "
+    "and position <= ifnull((select min(position) from cursor where partition = ?2), position) and partition = ?2 "
+    "order by position limit ?3) order by position"
 )
+_LOG = (
+    f"select {columns.LOG} from event e cross join run r on r.key = e.run where e.position > ? and r.partition = ? "
+    f"and r.status <> '{DELETED}' order by e.position limit ?"
+)
+_CURSORS = """
+select exporter, partition, position, ifnull((
+    select position from event e where exists (
+        select 1 from run r where r.key = e.run and r.partition = cursor.partition
+    ) order by position desc limit 1
+), 0) from cursor where ?1 is null or exporter = ?1 order by exporter, partition
+"""
 _LAST = 1 << 62
 
 
@@ -152,6 +164,17 @@ class Reads:
             if origin is None or shared <= first:
                 return parts[::-1]
             run, until = origin, min(until, shared)
+
+    def log(self, partition: int, after: int, limit: int) -> list[LogRow]:
+        """See `Store.log`."""
+        return [columns.log_row(row) for row in self.rows(_LOG, (after, partition, limit))]
+
+    def cursors(self, exporter: str | None) -> list[CursorRow]:
+        """See `Store.cursors`."""
+        return [
+            CursorRow(exporter=name, partition=partition, position=position, last=last)
+            for name, partition, position, last in self.rows(_CURSORS, (exporter,))
+        ]
 
     def seen(self, run: int) -> set[str]:
         """See `Store.seen`."""

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from aob.clock import Clock
 from aob.errors import NotFinished
-from aob.stores.rows import Lease
+from aob.stores.needs import still_needed
+from aob.stores.rows import Lease, Swept
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.driver import Connection
 from aob.stores.sqlite.reads import DELETED
 from aob.stores.sqlite.writer import Writer
 
 _NEVER = (1 << 63) - 1
+_LAST = "ifnull((select position from event where run = run.key order by seq desc limit 1), 0)"
+_PARENT = """(
+    select p.run_id from run p where p.tenant = run.tenant and p.run_id = run.parent
+    and p.status not in ('completed', 'terminated') and (p.status <> 'cancelled' or p.parent is not null)
+    and ifnull((select position from event where run = p.key and seq = p.checkpoint), 0)
+    <= ifnull((select position from event where run = run.key order by seq limit 1), 0)
+)"""
+"""The run that started this one and may ask for its result again."""
+_OLD = (
+    f"select key, ended, {_LAST}, {_PARENT} from run "
+    "where partition = ? and ended < ? and (ended, key) > (?, ?) order by ended, key limit ?"
+)
+_ONE = f"select run_id, ended, status, {_LAST}, {_PARENT} from run where key = ? and partition = ?"
 
 
 class Removal:
@@ -22,34 +38,52 @@ class Removal:
         self._clock = clock
         self._connection: Connection = writer.connection
 
-    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+    async def sweep(
+        self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int], keep: Collection[int]
+    ) -> Swept:
         """See `Store.sweep`."""
-        return await self._writer.run(lambda: self._sweep(lease, ended_before, limit))
+        return await self._writer.run(lambda: self._sweep(lease, ended_before, limit, after, keep))
+
+    async def drop_exporter(self, exporter: str) -> int:
+        """See `Store.drop_exporter`."""
+        sql = "delete from cursor where exporter = ? returning partition"
+        return len(await self._writer.run(lambda: self._connection.execute(sql, (exporter,)).fetchall()))
 
     async def delete(self, lease: Lease, key: int) -> None:
         """See `Store.delete_run`."""
         await self._writer.run(lambda: self._delete_one(lease, key))
 
-    def _sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+    def _sweep(
+        self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int], keep: Collection[int]
+    ) -> Swept:
         self._begin(lease)
-        keys = self._connection.execute(
-            "select key from run where ended < ? and partition = ? order by ended limit ?",
-            (ended_before, lease.partition, limit),
-        ).fetchall()
-        for (key,) in keys:
-            self._delete(key)
         self._connection.execute("delete from reply where expires < ?", (self._clock.now_us(),))
-        return len(keys)
+        found = self._connection.execute(_OLD, (lease.partition, ended_before, *after, limit)).fetchall()
+        passed, count = self._passed(lease.partition), 0
+        for key, _, last, parent in found:
+            if last > passed:  # what ended later is not exported yet either
+                return Swept(runs=count)
+            if parent is None and key not in keep:
+                self._delete(key)
+                count += 1
+        return Swept(runs=count, after=(found[-1][1], found[-1][0]) if len(found) == limit else None)
+
+    def _passed(self, partition: int) -> int:
+        """The position up to which every exporter has the partition's events."""
+        sql = "select min(position) from cursor where partition = ?"
+        passed: int | None = self._connection.execute(sql, (partition,)).fetchall()[0][0]
+        return _NEVER if passed is None else passed
 
     def _delete_one(self, lease: Lease, key: int) -> None:
         self._begin(lease)
-        found = self._connection.execute(
-            "select run_id, ended, status from run where key = ? and partition = ?", (key, lease.partition)
-        ).fetchone()
+        found = self._connection.execute(_ONE, (key, lease.partition)).fetchone()
         if found is None or found[2] == DELETED:
             return
-        if found[1] is None:
-            raise NotFinished("only a run that has ended can be deleted; cancel or terminate it first", run_id=found[0])
+        run_id, ended, _, last, parent = found
+        if ended is None:
+            raise NotFinished("only a run that has ended can be deleted; cancel or terminate it first", run_id=run_id)
+        if parent is not None or last > self._passed(lease.partition):
+            raise still_needed(run_id, None if last > self._passed(lease.partition) else parent)
         self._delete(key)
 
     def _begin(self, lease: Lease) -> None:

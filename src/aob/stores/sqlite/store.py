@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from aob.clock import Clock
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.facts import StoreFacts
-from aob.stores.rows import Append, Appended, Cut, EventRow, Lease, Message, RunFilter, RunRow, TicketRow, WorkerRow
+from aob.stores.rows import (
+    Append,
+    Appended,
+    CursorRow,
+    Cut,
+    EventRow,
+    Lease,
+    LogRow,
+    Message,
+    RunFilter,
+    RunRow,
+    Swept,
+    TicketRow,
+    WorkerRow,
+)
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.facts import facts_of
 from aob.stores.sqlite.leases import Leases
@@ -142,6 +156,18 @@ class SqliteStore:
         """See `Store.last_event`."""
         return self._reads.last_event(run)
 
+    async def log(self, after: Mapping[int, int], limit: int) -> list[LogRow]:
+        """See `Store.log`."""
+        return [row for partition, position in after.items() for row in self._reads.log(partition, position, limit)]
+
+    async def cursors(self, exporter: str | None = None) -> list[CursorRow]:
+        """See `Store.cursors`."""
+        return self._reads.cursors(exporter)
+
+    async def drop_exporter(self, exporter: str) -> int:
+        """See `Store.drop_exporter`."""
+        return await self._removal.drop_exporter(exporter)
+
     async def seen(self, run: int) -> set[str]:
         """See `Store.seen`."""
         return self._reads.seen(run)
@@ -172,9 +198,11 @@ class SqliteStore:
                 found.append(problem)
         return found
 
-    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+    async def sweep(
+        self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int] = (0, 0), keep: Collection[int] = ()
+    ) -> Swept:
         """See `Store.sweep`."""
-        return await self._removal.sweep(lease, ended_before, limit)
+        return await self._removal.sweep(lease, ended_before, limit, after, keep)
 
     async def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
         """See `Store.checkpoints`."""

@@ -416,6 +416,7 @@ class CancelTests(BesideSetting):
                 child = await client.get("child")
                 assert run.run_id in str(await failure(child, aob.RunCancelled))
                 await sound(run)
+                await client.delete(run.run_id)
                 await client.delete("child")
 
     async def test_21_children_are_cancelled_though_nobody_serves_when_their_parent_ends(self) -> None:

@@ -15,11 +15,12 @@ from __future__ import annotations
 from aob.testing.conformance.stores.commits import CommitTests
 from aob.testing.conformance.stores.inbox import InboxTests
 from aob.testing.conformance.stores.leases import LeaseTests
+from aob.testing.conformance.stores.log import LogTests
 from aob.testing.conformance.stores.reads import ReadTests
 from aob.testing.conformance.stores.removal import RemovalTests
 from aob.testing.conformance.stores.setting import Opener as Opener, TurnedClock as TurnedClock
 from aob.testing.conformance.stores.trimming import TrimmingTests
 
 
-class StoreConformance(LeaseTests, CommitTests, InboxTests, ReadTests, RemovalTests, TrimmingTests):
+class StoreConformance(LeaseTests, CommitTests, InboxTests, ReadTests, RemovalTests, TrimmingTests, LogTests):
     """Everything that is asked of a store; see `aob.stores.protocol`."""

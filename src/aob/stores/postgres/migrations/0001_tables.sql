@@ -118,6 +118,14 @@ create table aob.blob_use (
 );
 create index blob_use_digest on aob.blob_use (digest);
 
+-- How far an exporter has come with a partition's log: the position of the last event that it has.
+create table aob.cursor (
+    position    bigint not null,
+    partition   integer not null,
+    exporter    text not null,
+    primary key (partition, exporter)
+) with (fillfactor = 20);
+
 create table aob.ticket (
     key         bigint generated always as identity primary key,
     created     bigint not null,

@@ -19,6 +19,7 @@ create function aob.append_1(
     p_rest boolean,
     n_run bigint[], n_id text[], b_run bigint[], b_digest text[], b_data bytea[], b_seq integer[],
     r_id text[], r_body bytea[], r_expires bigint[],
+    c_exporter text[], c_partition integer[], c_position bigint[],
     p_tickets text, t_data bytea[], t_schema bytea[], p_sends text, m_body bytea[]
 ) returns table (
     what text, id bigint, partition integer, tenant text, run_id text, kind text, body bytea, reply text, expires bigint
@@ -79,7 +80,7 @@ begin
         return query
             select 'sent', null::bigint, r.partition, null, null, null, null::bytea, null, null::bigint
             from aob.append_rest_1(n_run, n_id, b_run, b_digest, b_data, b_seq, r_id, r_body, r_expires,
-                                   p_tickets, t_data, t_schema, p_sends, m_body) as r (partition);
+                                   c_exporter, c_partition, c_position, p_tickets, t_data, t_schema, p_sends, m_body) as r (partition);
     end if;
 end $$;
 
@@ -102,11 +103,12 @@ create function aob.put_runs_1(
                 attributes, parent, reason, checkpoint, deaths, origin, origin_seq)
 $$;
 
--- What few commits have: ids of commands that count once, large payloads, answers, tickets, messages.
+-- What few commits have: ids of commands that count once, large payloads, answers, cursors, tickets, messages.
 -- The partitions to which messages went.
 create function aob.append_rest_1(
     n_run bigint[], n_id text[], b_run bigint[], b_digest text[], b_data bytea[], b_seq integer[],
     r_id text[], r_body bytea[], r_expires bigint[],
+    c_exporter text[], c_partition integer[], c_position bigint[],
     p_tickets text, t_data bytea[], t_schema bytea[], p_sends text, m_body bytea[]
 ) returns setof integer language plpgsql as $$
 begin
@@ -126,6 +128,10 @@ begin
     if r_id is not null then
         insert into aob.reply (id, body, expires) select * from unnest(r_id, r_body, r_expires)
             on conflict (id) do update set body = excluded.body, expires = excluded.expires;
+    end if;
+    if c_exporter is not null then
+        insert into aob.cursor (exporter, partition, position) select * from unnest(c_exporter, c_partition, c_position)
+            on conflict (partition, exporter) do update set position = excluded.position;
     end if;
     if p_tickets is not null then
         insert into aob.ticket

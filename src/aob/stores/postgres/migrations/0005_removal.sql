@@ -7,41 +7,95 @@ begin
     return found;
 end $$;
 
--- Runs that ended before a time go, and answers that nobody fetched; how many runs it were; null: fenced.
-create function aob.sweep_1(p_worker bigint, p_fence bigint, p_partition integer, p_before bigint, p_limit integer)
-returns integer language plpgsql as $$
+-- The last position that every exporter has come to; null: there is none.
+create function aob.passed_1(p_partition integer) returns bigint language sql stable
+as $$ select min(c.position) from aob.cursor c where c.partition = p_partition $$;
+
+-- The position of a run's event; 0: it has none with that seq.
+create function aob.position_1(p_run bigint, p_seq integer) returns bigint language sql stable
+as $$ select coalesce((select e.position from aob.event e where e.run = p_run and e.seq = p_seq), 0) $$;
+
+-- Ended runs of these keys, as the order of their ends; `last`: the position of the last event; `parent`: the run that
+-- started it and may ask for its result again, for it has passed no checkpoint since.
+create function aob.needed_1(p_keys bigint[])
+returns table (key bigint, ended bigint, last bigint, parent text) language sql stable as $$
+    select r.key, r.ended,
+        coalesce((select e.position from aob.event e where e.run = r.key order by e.seq desc limit 1), 0),
+        (
+            select p.run_id from aob.run p where p.tenant = r.tenant and p.run_id = r.parent
+            and p.status not in ('completed', 'terminated') and (p.status <> 'cancelled' or p.parent is not null)
+            and aob.position_1(p.key, p.checkpoint)
+                <= coalesce((select e.position from aob.event e where e.run = r.key order by e.seq limit 1), 0)
+        )
+    from aob.run r where r.key = any (p_keys) order by r.ended, r.key
+$$;
+
+-- Looks at runs that ended before a time, behind (p_ended, p_key), and deletes those that nobody needs; and answers that
+-- nobody fetched. How many runs it were, and where to go on (null: that was all); nulls: fenced.
+create function aob.sweep_1(
+    p_worker bigint, p_fence bigint, p_partition integer, p_before bigint, p_limit integer, p_ended bigint, p_key bigint,
+    p_keep bigint[]
+) returns table (runs integer, ended bigint, key bigint) language plpgsql as $$
+#variable_conflict use_column
 declare
-    v_keys bigint[];
+    v_passed bigint;
+    v_looked_at bigint[];
+    v_gone bigint[] := '{}';
+    v_run record;
+    v_blocked boolean := false;
 begin
     if not aob.guard_1(p_worker, p_fence) then
-        return null;
+        return query select null::integer, null::bigint, null::bigint;
+        return;
     end if;
-    v_keys := array(
-        select key from aob.run where partition = p_partition and ended < p_before and status <> 'deleted'
-        order by ended limit p_limit
+    v_passed := aob.passed_1(p_partition);
+    v_looked_at := array(
+        select r.key from aob.run r
+        where r.partition = p_partition and r.ended < p_before and (r.ended, r.key) > (p_ended, p_key)
+        and r.status <> 'deleted' order by r.ended, r.key limit p_limit
     );
-    perform aob.delete_runs_1(p_partition, v_keys);
+    for v_run in select * from aob.needed_1(v_looked_at) loop
+        v_blocked := v_run.last > v_passed;
+        exit when v_blocked;  -- what ended later is not exported yet either
+        if v_run.parent is null and v_run.key <> all (p_keep) then
+            v_gone := v_gone || v_run.key;
+        end if;
+    end loop;
+    perform aob.delete_runs_1(p_partition, v_gone);
     delete from aob.reply where expires < aob.now_us();
-    return cardinality(v_keys);
+    if v_blocked or cardinality(v_looked_at) < p_limit then
+        return query select cardinality(v_gone), null::bigint, null::bigint;
+    else
+        return query select cardinality(v_gone), v_run.ended, v_run.key;
+    end if;
 end $$;
 
--- One run: `deleted`, `none` (there is no such run), `open`, or null: fenced.
+-- One run: `deleted`, `none` (there is no such run), `open`, `exporter` (one has not come past its events), `parent` (that
+-- is `by`), or null: fenced.
 create function aob.delete_1(p_worker bigint, p_fence bigint, p_partition integer, p_key bigint)
-returns text language plpgsql as $$
+returns table (what text, by text) language plpgsql as $$
 declare
-    v_ended bigint;
+    v_run record;
 begin
     if not aob.guard_1(p_worker, p_fence) then
-        return null;
+        return query select null::text, null::text;
+        return;
     end if;
-    select ended into v_ended from aob.run where key = p_key and partition = p_partition and status <> 'deleted';
+    select n.ended, n.last, n.parent into v_run from aob.needed_1(array(
+        select r.key from aob.run r where r.key = p_key and r.partition = p_partition and r.status <> 'deleted'
+    )) n;
     if not found then
-        return 'none';
-    elsif v_ended is null then
-        return 'open';
+        return query select 'none', null::text;
+    elsif v_run.ended is null then
+        return query select 'open', null::text;
+    elsif v_run.last > aob.passed_1(p_partition) then
+        return query select 'exporter', null::text;
+    elsif v_run.parent is not null then
+        return query select 'parent', v_run.parent;
+    else
+        perform aob.delete_runs_1(p_partition, array[p_key]);
+        return query select 'deleted', null::text;
     end if;
-    perform aob.delete_runs_1(p_partition, array[p_key]);
-    return 'deleted';
 end $$;
 
 create function aob.delete_runs_1(p_partition integer, p_keys bigint[]) returns void language plpgsql as $$

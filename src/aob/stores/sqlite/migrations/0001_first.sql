@@ -74,6 +74,14 @@ create table reply (
     expires     integer not null
 ) strict, without rowid;
 
+-- How far an exporter has come with a partition's log: the position of the last event that it has.
+create table cursor (
+    exporter    text not null,
+    partition   integer not null,
+    position    integer not null,
+    primary key (exporter, partition)
+) strict, without rowid;
+
 create table seen (
     run         integer not null,
     id          text not null,

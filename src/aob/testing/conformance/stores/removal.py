@@ -38,9 +38,9 @@ class RemovalTests(StoreSetting):
             for n, run in enumerate(runs[:5]):
                 await told(a, lease, *Story(run).tell(b"1"))
                 await ended(a, lease, run, at=100 + n)
-            assert await a.sweep(lease, 104, 3) == 3
-            assert await a.sweep(lease, 104, 3) == 1
-            assert await a.sweep(lease, 104, 3) == 0
+            assert (await a.sweep(lease, 104, 3)).runs == 3
+            assert (await a.sweep(lease, 104, 3)).runs == 1
+            assert (await a.sweep(lease, 104, 3)).runs == 0
             assert [run.run_id for run in await a.list_runs(RunFilter())] == ["r5", "r4"]
             assert await a.get_run("t", "r0") is None
             assert await datas(a, runs[0].key) == []
@@ -54,7 +54,7 @@ class RemovalTests(StoreSetting):
             await started(a, there, yours)
             await ended(a, here, mine)
             await ended(a, there, yours)
-            assert await a.sweep(here, 1_000, 10) == 1
+            assert (await a.sweep(here, 1_000, 10)).runs == 1
             await a.delete_run(here, yours.key)
             assert await a.get_run("t", "yours") == yours
 
@@ -134,7 +134,7 @@ class RemovalTests(StoreSetting):
             assert [run.run_id for run in await a.open_runs([0], 0, 10)] == ["fork"]
             assert await datas(a, fork.key) == [b"1", b"2", b"fork"]
             assert await a.blob("sha256:1") == b"1"
-            assert await a.sweep(lease, 2**60, 10) == 0
+            assert (await a.sweep(lease, 2**60, 10)).runs == 0
             await a.delete_run(lease, origin.key)
             await started(a, lease, a_run("origin"))
             await ended(a, lease, fork)
@@ -160,5 +160,5 @@ class RemovalTests(StoreSetting):
             assert await datas(a, child.key) == []
             assert await datas(a, sibling.key) == [b"1", b"sibling"]
             await ended(a, lease, sibling)
-            assert await a.sweep(lease, 1_000, 10) == 1
+            assert (await a.sweep(lease, 1_000, 10)).runs == 1
             assert await datas(a, origin.key) == []

@@ -114,10 +114,10 @@ async def told(store: Store, lease: Lease, *events: EventRecord) -> None:
     await committed(store, Append(epochs={lease.partition: lease.epoch}, events=list(events)))
 
 
-async def ended(store: Store, lease: Lease, *runs: RunRow, at: int = 100) -> None:
+async def ended(store: Store, lease: Lease, *runs: RunRow, at: int = 100, status: str = "completed") -> None:
     """Commit the ends of runs."""
     for run in runs:
-        run.status, run.ended, run.updated = "completed", at, at
+        run.status, run.ended, run.updated = status, at, at
     await committed(store, Append(epochs={lease.partition: lease.epoch}, summaries=list(runs)))
 
 
