@@ -25,7 +25,7 @@ class Leases:
         self._holdings = holdings
         self._clock = clock
         self._news = news
-        self.skew_us = 0
+        self._skew_us: int | None = None
         schema = connections.options.schema
         self._acquire = in_schema("select *, aob.now_us() from aob.acquire_1($1, $2, $3, $4, $5)", schema)
         self._renew = in_schema("select aob.renew_1($1, $2, $3, $4)", schema)
@@ -35,6 +35,10 @@ class Leases:
         self._announce = in_schema("select * from aob.announce_1($1, $2, $3)", schema)
         self._leave = in_schema("select aob.leave_1($1, $2, $3)", schema)
         self._now = in_schema("select aob.now_us(), (select count(*) from aob.partition)", schema)
+
+    def skew_us(self) -> int:
+        """The database's clock minus this host's."""
+        return self._skew_us or 0
 
     async def acquire(self, owner: str, ttl: float, most: int, only: list[int] | None = None) -> list[Lease]:
         """See `Store.acquire_some`."""
@@ -101,5 +105,10 @@ class Leases:
         return partitions
 
     def _measured(self, sent: int, database: int) -> None:
-        # the database read its clock somewhere between the question and the answer
-        self.skew_us = database - (sent + self._clock.now_us()) // 2
+        # The database read its clock between the question and the answer. What is known already stays while that can
+        # be: a clock that is set anew for the noise of each measurement would jump about.
+        least, most = database - self._clock.now_us(), database - sent
+        if self._skew_us is None:
+            self._skew_us = (least + most) // 2
+        else:
+            self._skew_us = min(max(self._skew_us, least), most)
