@@ -14,6 +14,7 @@ from aob.engine.active import ActiveRun
 from aob.engine.executor import Attempt
 from aob.engine.ids import idempotency_key, ticket_id
 from aob.engine.partitions import NotOwner
+from aob.engine.patience import patiently
 from aob.engine.starts import LetGo, Signal
 from aob.errors import (
     AobError,
@@ -162,8 +163,10 @@ class Dispatch:
         target, name, payload = msgspec.json.decode(step.input, type=tuple[str, str, Raw])
         key = idempotency_key(run.tenant, run.run_id, run.machine.started.birth, step.id)
         try:
-            await self._signal(run.tenant, target, Signal(name, payload, key))
+            await patiently(host, lambda: self._signal(run.tenant, target, Signal(name, payload, key)))
         except AobError as e:
+            if host.failed is not None:
+                return  # the next owner sends it
             event: ev.Event = ev.StepFailed(0, step.id, step.check, capture(e))
         else:
             event = ev.StepCompleted(0, step.id, step.check, Raw(b"null"))
@@ -174,8 +177,7 @@ class Dispatch:
         """A signal in the next commit: as the event itself, or as a message where another process owns the run."""
         host = self._host
         try:
-            other = await host.residents.get(tenant, run_id)
-            await host.controls.signals.load_seen(other)
+            other = await host.residents.at_hand(tenant, run_id)
             host.controls.signals.signal(other, signal.name, signal.payload, signal.id)
         except NotOwner:
             row = await host.store.get_run(tenant, run_id)

@@ -17,10 +17,11 @@ from aob.engine.active import ActiveRun
 from aob.engine.eager import begin, within
 from aob.engine.forks import ForkRequest
 from aob.engine.partitions import NotOwner
+from aob.engine.patience import patiently
 from aob.engine.payloads import is_sealed
 from aob.engine.starts import ChildEnded, Reason, Signal, StartRequest, Withdraw
 from aob.engine.tickets import Decision
-from aob.errors import AobError, OperatorError, RunFinished, StoreCorrupt
+from aob.errors import AobError, NoWorker, OperatorError, StoreCorrupt
 from aob.kernel.events import NULL
 from aob.kernel.failures import Failure, capture
 from aob.stores.rows import Message
@@ -106,18 +107,29 @@ class Inbox:
         while (dealing := self._dealing.get((tenant, run_id))) is not None:
             await asyncio.wait([dealing[1]])
 
+    async def begun(self, tenant: str, run_id: str) -> None:
+        """Wait until the message that starts this run, if it was taken, has had its effect."""
+        dealing = self._dealing.get((tenant, run_id))
+        now = self._messages.get((tenant, run_id))
+        if dealing is not None and now is not None and now.kind == "start":
+            await asyncio.wait([dealing[1]])
+
     def dealing_with(self) -> set[int]:
         """Partitions whose messages are being dealt with."""
         return {message.partition for message in self._messages.values()}
 
     async def reach(self, tenant: str, run_id: str) -> ActiveRun:
-        """A run, loaded, once the messages to it that were taken have had their effect.
+        """A run in memory, with the ids that it has counted, once the messages to it that were taken have had their
+        effect: what the caller does with it before it awaits again comes behind them.
 
         Raises:
             RunNotFound: there is none.
         """
-        await self.settled(tenant, run_id)
-        return await self._host.residents.get(tenant, run_id)
+        while True:
+            await self.settled(tenant, run_id)
+            run = await self._host.residents.at_hand(tenant, run_id)
+            if (tenant, run_id) not in self._dealing or self._host.failed is not None:
+                return run
 
     def _signal_now(self, message: Message) -> bool:
         host = self._host
@@ -153,8 +165,8 @@ class Inbox:
         reply = Reply()
         try:
             if message.expires is not None and message.expires < host.clock.now_us():
-                raise RunFinished("nobody waits for this answer any more", run_id=message.run_id)
-            result = await _KINDS[message.kind](self, opened)
+                raise NoWorker("nobody waits for this answer any more", run_id=message.run_id)
+            result = await self._carried_out(opened)
             if isinstance(result, Awaitable):
                 self._host.spawn(self._answer(message, result))
                 return
@@ -171,6 +183,10 @@ class Inbox:
         except Exception as e:
             reply.failure = capture(e)
         self._reply(message, reply)
+
+    async def _carried_out(self, message: Message) -> bytes | Awaitable[bytes] | None:
+        """Do what a message asks. While the store does not answer it waits, and so do those to its run behind it."""
+        return await patiently(self._host, lambda: _KINDS[message.kind](self, message))
 
     def _unreadable(self, message: Message, error: StoreCorrupt) -> None:
         """Who waits for an answer is told; any other message stays for a worker that has its codec."""
@@ -217,29 +233,28 @@ class Inbox:
     async def _signal(self, message: Message) -> None:
         host = self._host
         body = msgspec.json.decode(message.body, type=Signal)
-        run = await host.residents.get(message.tenant, message.run_id)
-        await host.controls.signals.load_seen(run)
+        run = await self._host.residents.at_hand(message.tenant, message.run_id)
         host.controls.signals.signal(run, body.name, body.payload, body.id)
 
     async def _child_ended(self, message: Message) -> None:
         body = msgspec.json.decode(message.body, type=ChildEnded)
-        parent = await self._host.residents.get(message.tenant, message.run_id)
+        parent = await self._host.residents.at_hand(message.tenant, message.run_id)
         await self._host.starts.child_ended(parent, body.child)
 
     async def _cancel(self, message: Message) -> None:
-        run = await self._host.residents.get(message.tenant, message.run_id)
+        run = await self._host.residents.at_hand(message.tenant, message.run_id)
         self._host.controls.stops.record_cancel(run, _reason(message))
 
     async def _terminate(self, message: Message) -> None:
-        run = await self._host.residents.get(message.tenant, message.run_id)
+        run = await self._host.residents.at_hand(message.tenant, message.run_id)
         self._host.controls.stops.record_terminate(run, _reason(message))
 
     async def _pause(self, message: Message) -> None:
-        run = await self._host.residents.get(message.tenant, message.run_id)
+        run = await self._host.residents.at_hand(message.tenant, message.run_id)
         self._host.controls.stops.record_pause(run, _reason(message))
 
     async def _resume(self, message: Message) -> None:
-        await self._host.controls.stops.resume_run(await self._host.residents.get(message.tenant, message.run_id))
+        await self._host.controls.stops.resume_run(await self._host.residents.at_hand(message.tenant, message.run_id))
 
     async def _retry(self, message: Message) -> None:
         await self._host.controls.retries.retry(message.tenant, message.run_id)
@@ -255,7 +270,7 @@ class Inbox:
     async def _update(self, message: Message) -> Awaitable[bytes]:
         call = msgspec.json.decode(message.body, type=Call)
         updates = self._host.controls.updates
-        run = await self._host.residents.get(message.tenant, message.run_id)
+        run = await self._host.residents.at_hand(message.tenant, message.run_id)
         step, repeated = await updates.record(run, call.name, call.payload, call.id)
 
         async def later() -> bytes:

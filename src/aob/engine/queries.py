@@ -33,6 +33,8 @@ class Queries:
         """
         run = await self._host.residents.get(tenant, run_id)
         machine = run.machine
+        while machine is not None and machine.seq == 0 and not run.ended and not run.gone:
+            await run.next_commit()  # its code has not begun
         if machine is None or machine.closing:
             machine = Machine(program_of(self._host, run.row))
             await self._host.residents.replay(machine, run.row)

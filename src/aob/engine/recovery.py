@@ -36,6 +36,11 @@ class Recovery:
     async def recover(self, leases: list[Lease]) -> None:
         """Load the runs that were at work; waiting ones come when their time does."""
         host = self._host
+        with host.residents.recovering(lease.partition for lease in leases):
+            await self._recover(leases)
+
+    async def _recover(self, leases: list[Lease]) -> None:
+        host = self._host
         partitions = [lease.partition for lease in leases]
         unclean = {lease.partition for lease in leases if not lease.clean}
         began, count, after = host.clock.monotonic(), 0, 0
@@ -62,7 +67,10 @@ class Recovery:
         load: list[RunRow] = []
         suspects: list[RunRow] = []
         died = False
+        begun = host.residents.admitted or ()
         for row in rows:
+            if row.key in begun:  # what was recovered has started it
+                continue
             if row.status == "running" and row.partition in unclean and row.workflow in host.programs:
                 died = True
                 if row.deaths:

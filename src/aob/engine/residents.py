@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from aob import telemetry
 from aob.engine.active import ActiveRun
 from aob.engine.history import History
 from aob.engine.partitions import NotOwner
+from aob.engine.patience import patiently
 from aob.errors import AobError, RunNotFound
 from aob.kernel import events as ev
 from aob.kernel.machine import Machine
@@ -34,6 +35,9 @@ class Residents:
         self.by_id: dict[tuple[str, str], ActiveRun] = {}
         self.history = History(host.store, host.payloads)
         self._loading: dict[tuple[str, str], asyncio.Future[ActiveRun]] = {}
+        self.admitted: set[int] | None = None
+        """Runs that have been in memory since recovery began."""
+        self._recovering: dict[int, asyncio.Future[None]] = {}
         self._reserved: dict[tuple[str, str], asyncio.Future[None]] = {}
         self._evict_at = 1.25 * host.settings.resident_runs
         self._held: Counter[int] = Counter()
@@ -77,6 +81,8 @@ class Residents:
     def admit(self, run: ActiveRun) -> None:
         """A run begins."""
         if run.row.key:
+            if self.admitted is not None:
+                self.admitted.add(run.row.key)
             self.by_key[run.row.key] = run
             self.by_id[run.tenant, run.run_id] = run
             if self._absent:
@@ -111,20 +117,54 @@ class Residents:
         run = self.by_id.get((tenant, run_id))
         if run is not None:
             return run
-        loading = self._loading.get((tenant, run_id))
-        if loading is None:
-            row = await self._host.store.get_run(tenant, run_id)
-            if row is None:
-                raise RunNotFound(f"no run {run_id!r} of tenant {tenant!r}", run_id=run_id)
-            self._host.refuse_strange(row.partition)
-            if row.status == "pending":
-                return await self._begun(row)
-            return await self.load(row)
-        return await asyncio.shield(loading)
+        if self._recovering:
+            await self._recovered(tenant, run_id)
+        return await self._once((tenant, run_id), lambda: self._find(tenant, run_id))
+
+    async def at_hand(self, tenant: str, run_id: str) -> ActiveRun:
+        """The run in memory, with the ids that it has counted; it stays there until the caller awaits again.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        while True:
+            run = await self.get(tenant, run_id)
+            await self._host.controls.signals.load_seen(run)
+            if not run.gone or self._host.failed is not None:
+                return run
+
+    async def _find(self, tenant: str, run_id: str) -> ActiveRun:
+        row = await self._host.store.get_run(tenant, run_id)
+        if row is None:
+            raise RunNotFound(f"no run {run_id!r} of tenant {tenant!r}", run_id=run_id)
+        self._host.refuse_strange(row.partition)
+        if row.status == "pending":
+            row = await self._begun(row)
+        return await self._load(row)
 
     def reserve(self, row: RunRow) -> None:
         """From now on `get` waits until this run is released: what `row` says stays true until it is loaded."""
         self._reserved[row.tenant, row.run_id] = asyncio.get_running_loop().create_future()
+
+    @contextmanager
+    def recovering(self, partitions: Iterable[int]) -> Generator[None]:
+        """In this block runs of these partitions are loaded by recovery alone."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._recovering |= dict.fromkeys(partitions, over)
+        self.admitted = self.admitted or set()
+        try:
+            yield
+        finally:
+            self._recovering = {p: future for p, future in self._recovering.items() if future is not over}
+            if not self._recovering:
+                self.admitted = None
+            over.set_result(None)
+
+    async def _recovered(self, tenant: str, run_id: str) -> None:
+        row = await self._host.store.get_run(tenant, run_id)
+        over = self._recovering.get(row.partition) if row is not None else None
+        if over is not None:
+            await asyncio.wait([over])
 
     def release(self, row: RunRow) -> None:
         """The run is loaded, or will not be."""
@@ -132,15 +172,19 @@ class Residents:
         if reserved is not None:
             reserved.set_result(None)
 
-    async def _begun(self, row: RunRow) -> ActiveRun:
+    async def _begun(self, row: RunRow) -> RunRow:
         """A run whose start waits in the inbox, and comes with the next commit."""
         await self._host.commits.ack()
-        run = self.by_id.get((row.tenant, row.run_id))
-        return run or await self.load(await self._host.store.get_run(row.tenant, row.run_id) or row)
+        await self._host.inbox.begun(row.tenant, row.run_id)
+        return await self._host.store.get_run(row.tenant, row.run_id) or row
 
     async def load(self, row: RunRow) -> ActiveRun:
-        """Bring a run into memory, once however many ask."""
-        name = (row.tenant, row.run_id)
+        """Bring a run into memory, once however many ask. `row` is as the run is now: it is not in memory, and nobody
+        had it there since the row was read."""
+        return await self._once((row.tenant, row.run_id), lambda: self._load(row))
+
+    async def _once(self, name: tuple[str, str], load: Callable[[], Awaitable[ActiveRun]]) -> ActiveRun:
+        """Nobody else loads the run meanwhile, so what `load` reads of it stays true."""
         present = self.by_id.get(name)
         if present is not None:
             return present
@@ -149,7 +193,7 @@ class Residents:
         future: asyncio.Future[ActiveRun] = asyncio.get_running_loop().create_future()
         self._loading[name] = future
         try:
-            run = await self._load(row)
+            run = await load()
         except BaseException as e:
             future.set_exception(e)
             future.exception()
@@ -163,13 +207,16 @@ class Residents:
         """Bring in the run with this key, if it is open."""
         row = await self._host.store.run_by_key(key)
         if row is not None and row.ended is None and self._host.owns(row.partition):
-            await self.load_or_park(row)
+            await self._load_or_park(row, lambda: self.get(row.tenant, row.run_id))
 
     async def load_or_park(self, row: RunRow) -> None:
         """Bring a run into memory; one whose history cannot be read is parked instead, and says why."""
+        await self._load_or_park(row, lambda: self.load(row))
+
+    async def _load_or_park(self, row: RunRow, load: Callable[[], Awaitable[ActiveRun]]) -> None:
         host = self._host
         try:
-            await self.load(row)
+            await patiently(host, load)
         except NotOwner:
             return  # the next owner brings it in
         except AobError as e:
@@ -187,6 +234,8 @@ class Residents:
         program = host.programs.get(row.workflow)
         if row.status in TERMINAL_STATES or row.status == "pending" or program is None:
             run.seq, run.chain, run.last_at = await self.history.tail(row)
+            if (begun := self.by_id.get((row.tenant, row.run_id))) is not None:
+                return begun
             if row.status not in TERMINAL_STATES:
                 host.refuse_strange(row.partition)
                 self._admit_loaded(run)
@@ -194,6 +243,9 @@ class Residents:
         machine = Machine(program)
         run.machine = machine
         run.seq, run.chain, run.last_at = await self.replay(machine, row)
+        if (begun := self.by_id.get((row.tenant, row.run_id))) is not None:
+            machine.close()
+            return begun
         host.refuse_strange(row.partition)
         run.parked = row.status == "parked"
         self._admit_loaded(run)
@@ -208,6 +260,8 @@ class Residents:
         return run
 
     def _admit_loaded(self, run: ActiveRun) -> None:
+        if self.admitted is not None:
+            self.admitted.add(run.row.key)
         self.by_key[run.row.key] = run
         self.by_id[run.tenant, run.run_id] = run
         self._take_waiters(run)

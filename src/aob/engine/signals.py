@@ -64,8 +64,6 @@ class Signals:
             RunNotFound, RunFinished.
         """
         run = await self._host.inbox.reach(tenant, run_id)
-        if id is not None:
-            await self.load_seen(run)
         event = self.signal(run, name, payload, id)
         await self._host.commits.ack()
         if event is not None and not event.at:

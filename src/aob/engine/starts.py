@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from aob.engine.active import ActiveRun
 from aob.engine.ids import check_run_id, child_run_id, input_digest
+from aob.engine.patience import patiently
 from aob.errors import AobError, RunExists
 from aob.kernel import events as ev, flags
 from aob.kernel.failures import Failure, capture
@@ -192,7 +193,7 @@ class Starts:
         self._met[id(run)] = existing
         waiting = run.machine.started if run.machine is not None and run.machine.seq else None
         if waiting is not None or run.row.parent is not None:
-            self._host.spawn(self._child_exists(run, existing))
+            self._host.spawn(patiently(self._host, lambda: self._child_exists(run, existing)))
         run.wake_all()
 
     def met(self, run: ActiveRun) -> RunRow | None:
@@ -287,7 +288,7 @@ class Starts:
         started = run.machine.started
         child_id = plan.run_id or child_run_id(run.run_id, program.name, int(step.id.rpartition("#")[2]))
         if step.scheduled:
-            host.spawn(self._find_child(run, step, child_id))
+            host.spawn(patiently(host, lambda: self._find_child(run, step, child_id)))
             return
         step.scheduled = 1
         try:

@@ -84,18 +84,19 @@ class Stops:
         """`resume`, for a run in memory."""
         _refuse_ended(run, "resumed")
         if run.parked or run.row.status == "parked":
-            await self.unpark(run)
-        elif run.row.status == "paused":
+            run = await self.unpark(run)
+        if run.row.status == "paused":
             self._host.record(run, ev.Resumed(0))
             await self._host.commits.ack()
 
-    async def unpark(self, run: ActiveRun) -> None:
-        """Try a parked run again."""
+    async def unpark(self, run: ActiveRun) -> ActiveRun:
+        """Try a parked run again; returns it as it is in memory then."""
         residents = self._host.residents
         residents.evict(run)
         run.row.deaths, run.row.reason = 0, None
-        await residents.load(run.row)
+        loaded = await residents.load(run.row)
         await self._host.commits.ack()
+        return loaded
 
 
 def _refuse_ended(run: ActiveRun, what: str) -> None:

@@ -408,6 +408,8 @@ class Machine:
             return kind is ev.Checkpoint
         if kind is ev.TimerFired:
             return getattr(event, "step", "").startswith(URGENT)
+        if kind is ev.UpdateCompleted:  # an update that came before the pause was answered in it
+            return getattr(event, "step", "") in self.handlers.answers
         return kind in (ev.Checkpoint, ev.Resumed, ev.CancelRequested, ev.RunReopened) or event.KIND in ev.TERMINAL
 
     def _pause(self, event: ev.Paused) -> None:

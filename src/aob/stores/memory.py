@@ -243,7 +243,6 @@ class MemoryStore:
             if start is not None:
                 self._start(start)
             self._send(message)
-            message.id = self.state.last_message
         self._changed.add()
         self._ring()
         return []
@@ -507,9 +506,16 @@ class MemoryStore:
     def _found(self, start: RunRow) -> RunRow:
         return self.state.runs[self.state.ids[start.tenant, start.run_id]]
 
-    def _start(self, start: RunRow) -> None:
+    def _new_key(self) -> int:
         self.state.last_key += 1
-        start.key = self.state.last_key
+        return self.state.last_key
+
+    def _new_message(self) -> int:
+        self.state.last_message += 1
+        return self.state.last_message
+
+    def _start(self, start: RunRow) -> None:
+        start.key = self._new_key()
         self.state.runs[start.key] = _copy(start)
         self.state.ids[start.tenant, start.run_id] = start.key
 
@@ -562,13 +568,12 @@ class MemoryStore:
             uses[digest] = max(seq, uses.get(digest, 0))
 
     def _send(self, message: Message) -> None:
-        self.state.last_message += 1
+        message.id = self._new_message()
         if message.partition < 0:
             id = (message.tenant, message.run_id)
             run = self.state.find(*id)
             message.partition = partition_of(*id, self.partitions) if run is None else run.partition
-        sent = self.state.inbox[self.state.last_message] = _copy(message)
-        sent.id = self.state.last_message
+        self.state.inbox[message.id] = _copy(message)
         for changed in self.state.sent:
             changed.add()
 
