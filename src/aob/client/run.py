@@ -71,21 +71,21 @@ class Run(Generic[R]):
             return self._outcome(await self._end())
 
     async def _end(self) -> ev.Event:
-        active = self._active or self._client.active(self.tenant, self.run_id)
+        active = self._active or self._client.watching.active(self.tenant, self.run_id)
         while active is not None:
-            if active.terminal is not None and self._client.final(self.tenant, self.run_id):
+            if active.terminal is not None and self._client.watching.final(self.tenant, self.run_id):
                 return active.terminal
             if active.gone or active.terminal is not None:
                 break
             await active.end()
         while True:
-            waiting = self._client.next_commit(self.tenant, self.run_id)
+            waiting = self._client.watching.next_commit(self.tenant, self.run_id)
             row = await self._row()
             if row.status in TERMINAL_STATES:
                 event = await self._client.history.terminal(row)
                 if event is not None:
                     return event
-            await self._client.wait(waiting, _LOOK_AGAIN)
+            await self._client.watching.wait(waiting, _LOOK_AGAIN)
 
     def _outcome(self, event: ev.Event) -> R:
         if isinstance(event, ev.RunCompleted):
@@ -141,9 +141,9 @@ class Run(Generic[R]):
             live: also yield what attempts emit while they run, with kind `stream` and no `seq`.
         """
         row = await self._row()
-        with self._client.live(self.tenant, self.run_id, live) as stream:
+        with self._client.watching.live(self.tenant, self.run_id, live) as stream:
             while True:
-                waiting = self._client.next_commit(self.tenant, self.run_id)
+                waiting = self._client.watching.next_commit(self.tenant, self.run_id)
                 ended = False
                 async for event, seq in self._client.history.read(row, after):
                     after = seq
@@ -156,7 +156,7 @@ class Run(Generic[R]):
                     return
                 for item in stream.take():
                     yield item
-                await self._client.wait(waiting, _LOOK_AGAIN, stream)
+                await self._client.watching.wait(waiting, _LOOK_AGAIN, stream)
                 for item in stream.take():
                     yield item
 

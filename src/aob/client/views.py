@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from aob.clock import to_datetime
+from aob.errors import CallerError
 from aob.kernel import events as ev
 from aob.stores.rows import RunRow, TicketRow
 
@@ -123,3 +124,16 @@ def ticket_view(row: TicketRow, data: bytes, opened: Callable[[str], str]) -> Ti
 
 def _time(us: int | None) -> datetime | None:
     return None if us is None else to_datetime(us)
+
+
+def key_of(cursor: str | None) -> int | None:
+    """Where the page after this cursor begins.
+
+    Raises:
+        CallerError: it is no cursor.
+    """
+    if cursor is None:
+        return None
+    if not cursor.isdigit():
+        raise CallerError(f"bad cursor {cursor!r}: use the one of the page before")
+    return int(cursor)
