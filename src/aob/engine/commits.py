@@ -19,7 +19,7 @@ from aob.engine.active import ActiveRun
 from aob.engine.eager import begin, later
 from aob.engine.partitions import NotOwner
 from aob.engine.payloads import Payloads
-from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull
+from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull, StoreLocked
 from aob.kernel import events as ev
 from aob.stores.chain import chain_after
 from aob.stores.protocol import Store
@@ -29,7 +29,7 @@ T = TypeVar("T")
 UNSET: Any = object()
 Record = tuple[ActiveRun, ev.Event, Any]
 _GROUP = 4_000
-_FULL_RETRY = 1.0
+_TRY_AGAIN = 1.0
 
 
 class Group:
@@ -471,10 +471,10 @@ class Commits:
     def _not_sent(self, group: Group, error: Exception) -> None:
         self._sending = False
         self._unnumber(group)
-        if isinstance(error, StoreFull):
-            telemetry.tell("store_full")
+        if isinstance(error, StoreFull | StoreLocked):  # nothing was written, and that may change by itself
+            telemetry.tell(error.code)
             self._groups.appendleft(group)
-            self._clock.call_later(_FULL_RETRY, self._flush)
+            self._clock.call_later(_TRY_AGAIN, self._flush)
             return
         failure = (
             error if isinstance(error, AobError) else StoreFailed(f"the store failed: {type(error).__name__}: {error}")

@@ -28,7 +28,7 @@ from aob.engine.residents import Residents
 from aob.engine.retention import sweep_for_ever
 from aob.engine.starts import Starts
 from aob.engine.wakeups import Wakeups
-from aob.errors import AobError, LeaseLost
+from aob.errors import AobError, LeaseLost, StoreLocked, StoreUnavailable
 from aob.kernel import events as ev
 from aob.kernel.machine import Program
 from aob.kernel.states import AFTER_EVENT, TERMINAL_STATES
@@ -136,15 +136,26 @@ class Host:
         return task
 
     async def _renew(self) -> None:
+        ttl = self.settings.lease_ttl
+        renewed = self.clock.monotonic()
         while True:
             await self.clock.sleep(self.settings.lease_ttl / 3)
             try:
-                await self.store.renew(list(self.commits.leases.values()), self.settings.lease_ttl)
+                await self.store.renew(list(self.commits.leases.values()), ttl)
+            except (StoreLocked, StoreUnavailable) as e:
+                if asked - renewed < ttl:  # the leases last, and the store may be back before they end
+                    telemetry.tell("renew_failed", error=e)
+                    continue
+                error: AobError = e
             except AobError as e:
-                self.commits.stop(e)
-                self._stopped(e)
-                return
-            self.residents.evict_idle()
+                error = e
+            else:
+                renewed = asked
+                self.residents.evict_idle()
+                continue
+            self.commits.stop(error)
+            self._stopped(error)
+            return
 
     def _stopped(self, error: AobError) -> None:
         if self.failed is not None:
