@@ -1,0 +1,64 @@
+"""The command line on Postgres: a store is made, looked at, served, and runs move into it and out again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.cli_shell import Shell, until
+from tests.e2e.test_cli_transfer import moving
+
+pytestmark = pytest.mark.needs("postgres")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.end()
+
+
+def test_a_store_is_made_and_looked_at(shell: Shell, postgres_url: str) -> None:
+    shell.env["AOB_STORE"] = postgres_url.replace("postgres@", "postgres:secret@")
+    made = shell.json("db", "migrate")
+    assert made["schema"] > 0
+    assert shell.good("db", "check").out == "all is as it was written\n"
+    shell.worker()
+    shell.good("run", "start", "greet", "--inputs", '"Ada"', "--id", "a")
+    assert shell.json("run", "result", "a")["result"] == "Hello ADA"
+    done = shell.good("doctor")
+    assert "PostgreSQL " in done.out
+    assert "owns the store" in done.out
+    assert "secret" not in done.out + done.err
+
+
+def test_a_server_that_is_not_there_is_named(shell: Shell) -> None:
+    said = shell.bad(1, "db", "check", "--store", "postgresql://me:secret@127.0.0.1:1/nothing")
+    assert "127.0.0.1:1" in said
+    assert "secret" not in said
+
+
+def test_runs_move_in_and_go_on(shell: Shell, postgres_url: str) -> None:
+    moving(shell)
+    there = ["--store", postgres_url]
+    before = {run: shell.json("run", "history", run) for run in ("done", "failed", "asleep", "asks")}
+    shell.good("db", "export", "--all", "--to", "all.jsonl")
+    assert shell.good("db", "import", "all.jsonl", *there).out == "imported 5 runs\n"
+    for run, events in before.items():
+        assert shell.json("run", "history", run, *there) == events, run
+    shell.good("run", "signal", "asleep", "go", '"again"', "--id", "s1", *there)
+    shell.worker(*there)
+    assert shell.json("run", "result", "pending", *there)["result"] == "Hello BOB"
+    assert shell.json("run", "result", "asleep", *there)["result"] == "100000 now AWAKE"
+
+
+def test_runs_move_out_and_go_on(shell: Shell, postgres_url: str) -> None:
+    shell.env["AOB_STORE"] = postgres_url
+    moving(shell)
+    back = ["--store", "sqlite:///back.db"]
+    shell.good("db", "export", "--all", "--to", "all.jsonl")
+    assert shell.good("db", "import", "all.jsonl", *back).out == "imported 5 runs\n"
+    assert shell.good("db", "check", *back).out == "all is as it was written\n"
+    shell.worker(*back)
+    assert shell.json("run", "result", "asleep", *back)["result"] == "100000 now AWAKE"
+    until(lambda: shell.json("approve", "list", *back))
