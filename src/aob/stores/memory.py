@@ -29,6 +29,7 @@ from aob.stores.rows import (
     Lease,
     LogRow,
     Message,
+    ReplyRow,
     RunFilter,
     RunRow,
     Swept,
@@ -444,20 +445,23 @@ class MemoryStore:
         self.state.drop_unused(unused)
         return len(old)
 
-    async def delete_run(self, lease: Lease, key: int) -> None:
+    async def delete_run(
+        self, lease: Lease, key: int, takes: Sequence[int] = (), replies: Sequence[ReplyRow] = ()
+    ) -> None:
         """See `Store.delete_run`."""
         self._held(lease.partition, lease.epoch)
         run = self.state.runs.get(key)
-        if run is None or key in self.state.deleted or run.partition != lease.partition:
-            return
-        if run.ended is None:
-            raise NotFinished(
-                "only a run that has ended can be deleted; cancel or terminate it first", run_id=run.run_id
-            )
-        parent, exported = self.state.needs(run), self.state.exported(run)
-        if parent is not None or not exported:
-            raise still_needed(run.run_id, parent.run_id if parent is not None and exported else None)
-        self._delete(key)
+        if run is not None and key not in self.state.deleted and run.partition == lease.partition:
+            if run.ended is None:
+                raise NotFinished(
+                    "only a run that has ended can be deleted; cancel or terminate it first", run_id=run.run_id
+                )
+            parent, exported = self.state.needs(run), self.state.exported(run)
+            if parent is not None or not exported:
+                raise still_needed(run.run_id, parent.run_id if parent is not None and exported else None)
+            self._delete(key)
+        self._answer(takes, replies)
+        self._ring()
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -539,8 +543,6 @@ class MemoryStore:
         for summary in batch.summaries:
             if summary.key in state.runs:
                 self._summarize(state.runs[summary.key], summary)
-        for id in batch.takes:
-            state.inbox.pop(id, None)
         for run, id in batch.seen:
             if run.key:
                 state.seen.setdefault(run.key, set()).add(id)
@@ -551,10 +553,15 @@ class MemoryStore:
             state.tickets[ticket.tenant, ticket.id] = _copy(ticket)
         for message in batch.sends:
             self._send(message)
-        for reply, body, expires in batch.replies:
-            state.replies[reply] = (body, expires)
         for exporter, partition, position in batch.cursors:
             state.cursors[exporter, partition] = position
+        self._answer(batch.takes, batch.replies)
+
+    def _answer(self, takes: Sequence[int], replies: Sequence[ReplyRow]) -> None:
+        for id in takes:
+            self.state.inbox.pop(id, None)
+        for reply, body, expires in replies:
+            self.state.replies[reply] = (body, expires)
 
     def _summarize(self, run: RunRow, summary: RunRow) -> None:
         run.status, run.updated, run.ended, run.due = summary.status, summary.updated, summary.ended, summary.due

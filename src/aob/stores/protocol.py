@@ -18,6 +18,7 @@ from aob.stores.rows import (
     Lease,
     LogRow,
     Message,
+    ReplyRow,
     RunFilter,
     RunRow,
     Swept,
@@ -223,8 +224,13 @@ class Store(Protocol):
         """
         ...
 
-    async def delete_run(self, lease: Lease, key: int) -> None:
+    async def delete_run(
+        self, lease: Lease, key: int, takes: Sequence[int] = (), replies: Sequence[ReplyRow] = ()
+    ) -> None:
         """Delete one ended run; its id is free afterwards. Events that forks share stay until the forks are gone.
+
+        Args:
+            takes, replies: as in `Append`, in the same transaction.
 
         Raises:
             LeaseLost: the lease's epoch is not the partition's.

@@ -206,6 +206,10 @@ class Cut(msgspec.Struct, kw_only=True):
     until: int
 
 
+ReplyRow = tuple[str, bytes, int]
+"""An answer to a message: (reply id, body, microseconds since 1970 after which it may go)."""
+
+
 class Append(msgspec.Struct, kw_only=True):
     """One atomic commit of a partition's owner.
 
@@ -221,7 +225,7 @@ class Append(msgspec.Struct, kw_only=True):
         tickets: opened or changed tickets, whole rows.
         sends: messages to runs (of any partition), such as a child's result to its parent.
         takes: ids of inbox messages that this commit deals with.
-        replies: (reply id, body, expires).
+        replies: answers to messages.
         cursors: (exporter, partition, position): how far exporters have come.
     """
 
@@ -234,7 +238,7 @@ class Append(msgspec.Struct, kw_only=True):
     tickets: list[TicketRow] = []
     sends: list[Message] = []
     takes: list[int] = []
-    replies: list[tuple[str, bytes, int]] = []
+    replies: list[ReplyRow] = []
     cursors: list[tuple[str, int, int]] = []
     all_or_nothing: bool = False
 

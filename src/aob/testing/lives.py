@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from aob.errors import StoreFailed
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, Appended, Lease, Message, RunRow
+from aob.stores.rows import Append, Appended, Lease, Message, ReplyRow, RunRow
 from aob.testing.seeded import QuietStore
 from aob.testing.virtual import VirtualTime
 
@@ -72,6 +72,12 @@ class MortalStore(QuietStore):
     async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
         """See `Store.release`."""
         await self._write("release", lambda: super(MortalStore, self).release(leases, clean))
+
+    async def delete_run(
+        self, lease: Lease, key: int, takes: Sequence[int] = (), replies: Sequence[ReplyRow] = ()
+    ) -> None:
+        """See `Store.delete_run`."""
+        await self._write("delete_run", lambda: self.inner.delete_run(lease, key, takes, replies))
 
     async def _write(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
         if self.dead:

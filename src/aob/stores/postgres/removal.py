@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aob.errors import NotFinished
@@ -10,8 +10,8 @@ from aob.stores.needs import still_needed
 from aob.stores.postgres.commits import Commits
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.holdings import Holder, Holdings
-from aob.stores.postgres.statements import in_schema
-from aob.stores.rows import Lease, Swept
+from aob.stores.postgres.statements import in_schema, marks
+from aob.stores.rows import Lease, ReplyRow, Swept
 
 
 class Removal:
@@ -23,7 +23,7 @@ class Removal:
         self._commits = commits
         schema = connections.options.schema
         self._sweep = in_schema("select * from aob.sweep_1($1, $2, $3, $4, $5, $6, $7, $8)", schema)
-        self._delete = in_schema("select * from aob.delete_1($1, $2, $3, $4)", schema)
+        self._delete = in_schema(f"select * from aob.delete_1({marks(8)})", schema)
         self._drop = in_schema("delete from aob.cursor where exporter = $1 returning partition", schema)
         self._id = in_schema("select run_id from aob.run where key = $1", schema)
 
@@ -34,10 +34,14 @@ class Removal:
         runs, ended, key = await self.guarded(lease, self._sweep, ended_before, limit, *after, list(keep))
         return Swept(runs=runs, after=None if key is None else (ended, key))
 
-    async def delete(self, lease: Lease, key: int) -> None:
+    async def delete(self, lease: Lease, key: int, takes: Sequence[int], replies: Sequence[ReplyRow]) -> None:
         """See `Store.delete_run`."""
-        what, by = await self.guarded(lease, self._delete, key)
+        ids, bodies, expires = zip(*replies, strict=True) if replies else ((), (), ())
+        what, by = await self.guarded(lease, self._delete, key, list(takes), ids, bodies, expires)
         if what in ("none", "deleted"):
+            for holder in self._holdings.holders.values():
+                for id in takes:
+                    holder.told.pop(id, None)
             return
         found = await self._connections.rows(self._id, key)
         run_id = found[0][0] if found else None

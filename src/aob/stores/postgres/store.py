@@ -27,6 +27,7 @@ from aob.stores.rows import (
     Lease,
     LogRow,
     Message,
+    ReplyRow,
     RunFilter,
     RunRow,
     Swept,
@@ -202,9 +203,13 @@ class PostgresStore:
         """See `Store.trim`."""
         return await self._trimming.trim(lease, cuts, limit)
 
-    async def delete_run(self, lease: Lease, key: int) -> None:
+    async def delete_run(
+        self, lease: Lease, key: int, takes: Sequence[int] = (), replies: Sequence[ReplyRow] = ()
+    ) -> None:
         """See `Store.delete_run`."""
-        await self._removal.delete(lease, key)
+        await self._removal.delete(lease, key, takes, replies)
+        if replies:
+            self._watch.committed()
 
     async def facts(self) -> StoreFacts:
         """See `aob.stores.facts.Inspectable`."""

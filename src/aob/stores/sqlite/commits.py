@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from aob.errors import LeaseLost
-from aob.stores.rows import LAST_SEQ, Append, Appended, Message, RunRow
+from aob.stores.rows import (
+    LAST_SEQ,
+    Append,
+    Appended,
+    Message,
+    ReplyRow,
+    RunRow,
+)
 from aob.stores.sqlite import columns
 from aob.stores.sqlite.writer import Refused, Writer
 
@@ -132,8 +139,8 @@ class Commits:
                  columns.attributes_value(r), r.key)
                 for r in batch.summaries if r.key
             ])  # fmt: skip
-        if batch.takes:
-            many("delete from inbox where id = ?", [(id,) for id in batch.takes])
+        if batch.takes or batch.replies:
+            self.answer(batch.takes, batch.replies)
         if any(row.checkpoint for row in batch.summaries) or any(row.checkpoint for row in batch.starts):
             self._note_checkpoints(batch)
         self._rarer(batch)
@@ -146,6 +153,14 @@ class Commits:
             "insert into checkpoint (position, partition) values (?, ?)",
             [(place, event[0].partition) for place, event in places if event[2] == "checkpoint"],
         )
+
+    def answer(self, takes: Sequence[int], replies: Sequence[ReplyRow]) -> None:
+        """Inside a transaction: delete these messages, and write these replies."""
+        many = self._connection.executemany
+        if takes:
+            many("delete from inbox where id = ?", [(id,) for id in takes])
+        if replies:
+            many("insert or replace into reply (id, body, expires) values (?, ?, ?)", replies)
 
     def _rarer(self, batch: Append) -> None:
         many = self._connection.executemany
@@ -160,8 +175,6 @@ class Commits:
         if batch.sends:
             many(_SEND, [columns.message_values(self._addressed(message)) for message in batch.sends])
             self._read.difference_update(message.partition for message in batch.sends)
-        if batch.replies:
-            many("insert or replace into reply (id, body, expires) values (?, ?, ?)", batch.replies)
         if batch.cursors:
             many("insert or replace into cursor (exporter, partition, position) values (?, ?, ?)", batch.cursors)
 

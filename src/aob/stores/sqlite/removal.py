@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from aob.clock import Clock
 from aob.errors import NotFinished
 from aob.stores.needs import still_needed
-from aob.stores.rows import Lease, Swept
+from aob.stores.rows import Lease, ReplyRow, Swept
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.driver import Connection
 from aob.stores.sqlite.reads import DELETED
@@ -49,9 +49,14 @@ class Removal:
         sql = "delete from cursor where exporter = ? returning partition"
         return len(await self._writer.run(lambda: self._connection.execute(sql, (exporter,)).fetchall()))
 
-    async def delete(self, lease: Lease, key: int) -> None:
+    async def delete(self, lease: Lease, key: int, takes: Sequence[int], replies: Sequence[ReplyRow]) -> None:
         """See `Store.delete_run`."""
-        await self._writer.run(lambda: self._delete_one(lease, key))
+
+        def delete() -> None:
+            self._delete_one(lease, key)
+            self._commits.answer(takes, replies)
+
+        await self._writer.run(delete)
 
     def _sweep(
         self, lease: Lease, ended_before: int, limit: int, after: tuple[int, int], keep: Collection[int]

@@ -18,6 +18,7 @@ from aob.stores.rows import (
     Lease,
     LogRow,
     Message,
+    ReplyRow,
     RunFilter,
     RunRow,
     Swept,
@@ -212,9 +213,13 @@ class SqliteStore:
         """See `Store.trim`."""
         return await self._trimming.trim(lease, cuts, limit)
 
-    async def delete_run(self, lease: Lease, key: int) -> None:
+    async def delete_run(
+        self, lease: Lease, key: int, takes: Sequence[int] = (), replies: Sequence[ReplyRow] = ()
+    ) -> None:
         """See `Store.delete_run`."""
-        await self._removal.delete(lease, key)
+        await self._removal.delete(lease, key, takes, replies)
+        if replies:
+            self._watch.ring()
 
 
 async def open_store(

@@ -70,12 +70,15 @@ begin
     end if;
 end $$;
 
--- One run: `deleted`, `none` (there is no such run), `open`, `exporter` (one has not come past its events), `parent` (that
--- is `by`), or null: fenced.
-create function aob.delete_1(p_worker bigint, p_fence bigint, p_partition integer, p_key bigint)
-returns table (what text, by text) language plpgsql as $$
+-- One run: `deleted`, `none` (there is no such run), or why nothing was done: `open`, `exporter` (one has not come past its
+-- events), `parent` (that is `by`); null: fenced. With the run go the messages that asked for that, and their replies come.
+create function aob.delete_1(
+    p_worker bigint, p_fence bigint, p_partition integer, p_key bigint, p_takes bigint[], r_id text[], r_body bytea[],
+    r_expires bigint[]
+) returns table (what text, by text) language plpgsql as $$
 declare
     v_run record;
+    v_found boolean;
 begin
     if not aob.guard_1(p_worker, p_fence) then
         return query select null::text, null::text;
@@ -84,17 +87,19 @@ begin
     select n.ended, n.last, n.parent into v_run from aob.needed_1(array(
         select r.key from aob.run r where r.key = p_key and r.partition = p_partition and r.status <> 'deleted'
     )) n;
-    if not found then
-        return query select 'none', null::text;
-    elsif v_run.ended is null then
+    v_found := found;
+    if v_found and v_run.ended is null then
         return query select 'open', null::text;
-    elsif v_run.last > aob.passed_1(p_partition) then
+    elsif v_found and v_run.last > aob.passed_1(p_partition) then
         return query select 'exporter', null::text;
-    elsif v_run.parent is not null then
+    elsif v_found and v_run.parent is not null then
         return query select 'parent', v_run.parent;
     else
-        perform aob.delete_runs_1(p_partition, array[p_key]);
-        return query select 'deleted', null::text;
+        delete from aob.inbox i where i.id = any (p_takes);
+        insert into aob.reply (id, body, expires) select * from unnest(r_id, r_body, r_expires)
+            on conflict (id) do update set body = excluded.body, expires = excluded.expires;
+        perform aob.delete_runs_1(p_partition, array[p_key]) where v_found;
+        return query select case when v_found then 'deleted' else 'none' end, null::text;
     end if;
 end $$;
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aob.errors import NotFinished
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, Keyed, Lease, RunFilter, RunRow
+from aob.stores.rows import Append, Keyed, Lease, Message, RunFilter, RunRow
 from aob.testing.conformance.stores.reads import a_ticket
 from aob.testing.conformance.stores.setting import (
     StoreSetting,
@@ -45,6 +45,26 @@ class RemovalTests(StoreSetting):
             assert await a.get_run("t", "r0") is None
             assert await datas(a, runs[0].key) == []
             assert await datas(a, runs[4].key) == [b"1"]
+
+    async def test_a_deletion_takes_messages_and_writes_replies_in_the_same_transaction(self) -> None:
+        async with self.owned() as (a, lease):
+            run = a_run("x")
+            await started(a, lease, run)
+            replies = [("answer", b"done", 1 << 60)]
+            try:
+                await a.delete_run(lease, run.key, replies=replies)
+            except NotFinished:
+                assert await a.take_reply("answer") is None
+            else:
+                raise AssertionError("an open run was deleted")
+            await ended(a, lease, run)
+            asked = Message(tenant="t", run_id="x", kind="delete", body=b"{}", reply="answer")
+            await a.send(asked)
+            for _ in range(2):
+                await a.delete_run(lease, run.key, [asked.id], replies)
+                assert await a.get_run("t", "x") is None
+                assert await a.waiting() == []
+                assert await a.take_reply("answer") == b"done"
 
     async def test_a_sweep_leaves_other_partitions_alone(self) -> None:
         async with self.opened() as (_, (a,)):
