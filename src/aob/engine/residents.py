@@ -14,6 +14,7 @@ from aob.engine.active import ActiveRun
 from aob.engine.history import History
 from aob.engine.partitions import NotOwner
 from aob.engine.patience import patiently
+from aob.engine.recovery import is_poison
 from aob.errors import AobError, RunNotFound
 from aob.kernel import events as ev
 from aob.kernel.machine import Machine
@@ -231,7 +232,7 @@ class Residents:
         host = self._host
         run = ActiveRun(row, None)
         host.refuse_strange(row.partition)
-        program = host.programs.get(row.workflow)
+        program = None if is_poison(row) else host.programs.get(row.workflow)
         if row.status in TERMINAL_STATES or row.status == "pending" or program is None:
             run.seq, run.chain, run.last_at = await self.history.tail(row)
             if (begun := self.by_id.get((row.tenant, row.run_id))) is not None:
