@@ -10,10 +10,9 @@ import msgspec
 
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
+from aob.engine.asker import Reply
 from aob.engine.executor import Outcomes
 from aob.engine.host import Host
-from aob.engine.inbox import Reply
-from aob.engine.partitions import NotOwner
 from aob.engine.payloads import Payloads
 from aob.errors import LeaseLost, NoWorker
 from aob.kernel.failures import restore
@@ -24,7 +23,6 @@ from aob.stores.protocol import Store
 from aob.stores.rows import Message, partition_of
 
 _ANSWER_WITHIN = 30.0
-_IN_MANY_COMMITS = ("retry", "fork", "delete")
 
 
 class NoExecutor:
@@ -72,11 +70,8 @@ class Owner:
         if host is not None:
             try:
                 return await here(host)
-            except NotOwner:
+            except LeaseLost:  # another process owns it now, and nothing was written here
                 pass
-            except LeaseLost:  # another process owns it now; what is asked in one commit was not written
-                if kind in _IN_MANY_COMMITS:
-                    raise
         async with self._for_a_moment(tenant, run_id) as host:
             if host is not None:
                 return await here(host)

@@ -144,6 +144,7 @@ class Commits:
         self._overtaken: dict[int, ActiveRun] = {}
         self._scheduled = False
         self._sending = False
+        self._sent_now: Group = Group()
         self._loop: asyncio.AbstractEventLoop
         self.leases: dict[int, Lease] = {}
         self.epochs: dict[int, int] = {}
@@ -184,7 +185,7 @@ class Commits:
         group.records.append((run, event, value))
         if not self._scheduled:
             self._schedule()
-        elif len(group.records) > _GROUP and type(event) is ev.StepCompleted:
+        elif len(group.records) > _GROUP and type(event) is ev.StepCompleted and self._behind is None:
             self._cut()
 
     def group(self) -> Group:
@@ -218,6 +219,9 @@ class Commits:
         self._sending = True
         try:
             return await work(lease)
+        except StoreFailed as e:
+            self._fail(e)
+            raise
         finally:
             self._sending = False
             self._next()
@@ -234,6 +238,13 @@ class Commits:
             yield
         finally:
             self._ahead, self._open, self._behind = self._open, self._behind, None
+
+    def stand_before(self, run: ActiveRun) -> bool:
+        """Whether events of this run will be applied before what is added now."""
+        if self._behind is None or not run.pending:
+            return run.pending > 0
+        groups = [self._sent_now, self._open, *(g for g in self._groups if g.ahead)]
+        return any(other is run for group in groups for other, _, _ in group.records)
 
     def overtake(self, run: ActiveRun) -> None:
         """The run is about to end, maybe ahead of events of it that wait; those change nothing any more."""
@@ -298,9 +309,7 @@ class Commits:
             error if isinstance(error, AobError) else StoreFailed(f"the engine failed: {type(error).__name__}: {error}")
         )
         failure.__cause__ = None if failure is error else error
-        self.stop(failure)
-        telemetry.tell("store_failed", error=failure)
-        self._stopped(failure)
+        self._fail(failure)
 
     def _send_next(self) -> None:
         if self._sending or self.failed is not None:
@@ -311,7 +320,7 @@ class Commits:
         if group is None:
             self._scheduled = False
             return
-        self._sending = True
+        self._sending, self._sent_now = True, group
         sending = self._store.append(self._batch(group))
         waiting: Any = None
         try:
@@ -405,7 +414,7 @@ class Commits:
                 run.closed = False
 
     def _sent(self, group: Group, result: Appended) -> None:
-        self._sending = False
+        self._sending, self._sent_now = False, Group()
         if not result.committed:
             self._unnumber(group)
             self._again(group, result)
@@ -469,7 +478,7 @@ class Commits:
         return [r for r, _ in kept]
 
     def _not_sent(self, group: Group, error: Exception) -> None:
-        self._sending = False
+        self._sending, self._sent_now = False, Group()
         self._unnumber(group)
         if isinstance(error, StoreFull | StoreLocked):  # nothing was written, and that may change by itself
             telemetry.tell(error.code)
@@ -480,6 +489,9 @@ class Commits:
             error if isinstance(error, AobError) else StoreFailed(f"the store failed: {type(error).__name__}: {error}")
         )
         self._groups.appendleft(group)
+        self._fail(failure)
+
+    def _fail(self, failure: AobError) -> None:
         self.stop(failure)
         if not isinstance(failure, LeaseLost):
             telemetry.tell("store_failed", error=failure)

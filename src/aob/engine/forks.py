@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
 
 from aob.engine.active import ActiveRun
+from aob.engine.asker import HERE, Asker
 from aob.engine.history import HistoryGone, Numbered, checkpoint_by, kept
-from aob.engine.starts import exists_error
+from aob.engine.starts import StartRequest, exists_error, row_of, same_start
 from aob.errors import StepNotFound
 from aob.kernel import events as ev
 from aob.kernel.carry import carry_of
@@ -42,7 +44,7 @@ class Forks:
         self.under_way = 0
         """Forks that are being made: what they are about to share must not be deleted meanwhile."""
 
-    async def fork(self, tenant: str, run_id: str, request: ForkRequest) -> str:
+    async def fork(self, tenant: str, run_id: str, request: ForkRequest, asker: Asker = HERE) -> str:
         """A new run that shares this one's history up to a step; returns its id.
 
         Raises:
@@ -54,18 +56,21 @@ class Forks:
         try:
             origin = await self._host.residents.get(tenant, run_id)
             async with self._host.residents.held(origin):
-                return await self._fork(origin.row, request)
+                return await self._fork(origin.row, request, asker)
         finally:
             self.under_way -= 1
 
-    async def _fork(self, row: RunRow, request: ForkRequest) -> str:
+    async def _fork(self, row: RunRow, request: ForkRequest, asker: Asker) -> str:
         host, tenant, run_id = self._host, row.tenant, row.run_id
         new_id = request.run_id or f"{run_id[:180]}.fork-{host.process.new_id(8)}"
         events = [e async for e in host.residents.history.read(row)]
         started = events[0][0]
         assert isinstance(started, ev.RunStarted)
         if request.input != ev.NULL:
-            await host.starts.again(started, row.partition, new_id, request.input, request.overrides)
+            again = _again(started, new_id, request)
+            existing = await self._commit(lambda: host.starts.begin(again, row.partition), new_id, asker)
+            if existing is not None and not same_start(existing, row_of(again, 0, "", row.partition)):
+                raise exists_error(existing)
             return new_id
         cut = _cut(events, request, run_id)
         checkpoint = checkpoint_by(kept([e for e in events if e[1] <= cut]), cut, run_id)
@@ -90,15 +95,50 @@ class Forks:
         stored = await host.store.events(row.key, cut - 1, 1, cut)
         fork.chain, fork.last_at = stored[0].chain, next(e for e, s in events if s == cut).at
         own = ev.Fork(new_id, host.process.new_id(8), host.process.seed(), request.overrides, row.attributes)
-        group = host.commits.group()
-        host.commits.add(fork, ev.RunReopened(0, cut, f"fork of {run_id}", own))
-        group.starts[id(fork)] = fork
-        await host.commits.ack()
-        existing = host.starts.met(fork)
+
+        def begin() -> ActiveRun:
+            host.commits.add(fork, ev.RunReopened(0, cut, f"fork of {run_id}", own))
+            host.commits.group().starts[id(fork)] = fork
+            return fork
+
+        existing = await self._commit(begin, new_id, asker)
         if existing is not None:
             raise exists_error(existing)
-        await host.residents.load(fork.row)
+        await host.residents.load_or_park(fork.row)
         return new_id
+
+    async def _commit(self, begin: Callable[[], ActiveRun], new_id: str, asker: Asker) -> RunRow | None:
+        """Begin a run, and tell who asked for it, in a commit that is refused whole where the id is taken: by the run
+        that is returned."""
+        host = self._host
+        host.commits.cut(atomic=True)
+        try:
+            run = begin()
+            asker.tell(msgspec.json.encode(new_id))
+            done = host.commits.ack()
+        finally:
+            host.commits.cut(atomic=False)
+        await done
+        existing = host.starts.met(run)
+        if existing is not None:
+            asker.not_told()
+        return existing
+
+
+def _again(started: ev.RunStarted, run_id: str, request: ForkRequest) -> StartRequest:
+    """A fork with another input: a new run of the same workflow, whose overridden steps are answered when called."""
+    return StartRequest(
+        workflow=started.workflow,
+        input=request.input,
+        run_id=run_id,
+        tenant=started.tenant,
+        attributes=started.attributes,
+        timeout=(started.deadline - started.at) / 1e6 if started.deadline is not None else None,
+        limits=started.limits,
+        fidelity=started.fidelity,
+        overrides=request.overrides,
+        forked_from=started.run_id,
+    )
 
 
 def _cut(events: list[Numbered], request: ForkRequest, run_id: str) -> int:

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from aob import telemetry
 from aob.engine.active import ActiveRun
+from aob.engine.asker import Sender
 from aob.engine.eager import begin, within
 from aob.engine.forks import ForkRequest
 from aob.engine.partitions import NotOwner
@@ -21,9 +22,7 @@ from aob.engine.patience import patiently
 from aob.engine.payloads import is_sealed
 from aob.engine.starts import ChildEnded, Reason, Signal, StartRequest, Withdraw
 from aob.engine.tickets import Decision
-from aob.errors import AobError, NoWorker, OperatorError, StoreCorrupt
-from aob.kernel.events import NULL
-from aob.kernel.failures import Failure, capture
+from aob.errors import AobError, LeaseLost, NoWorker, OperatorError, StoreCorrupt
 from aob.stores.rows import Message
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 Name = tuple[str, str]
 _SAFETY_POLL = 1.0
-_REPLY_KEPT_US = 600 * 1_000_000
 
 
 class Call(msgspec.Struct):
@@ -47,13 +45,6 @@ class Decide(msgspec.Struct):
 
     ticket: str
     decision: Decision
-
-
-class Reply(msgspec.Struct, omit_defaults=True):
-    """What the owner answers."""
-
-    result: Raw = NULL
-    failure: Failure | None = None
 
 
 class Inbox:
@@ -155,54 +146,55 @@ class Inbox:
             done.set_result(None)
 
     async def _one(self, message: Message) -> None:
-        """Carry out a message; what it records and the deletion of the message go into one commit."""
+        """Carry out a message; what it records, its deletion and the reply go into one commit."""
         host = self._host
+        sender = Sender(host, message)
         try:
             opened = msgspec.structs.replace(message, body=host.payloads.open_message(message.body))
         except StoreCorrupt as e:
-            self._unreadable(message, e)
+            self._unreadable(sender, message, e)
             return
-        reply = Reply()
         try:
             if message.expires is not None and message.expires < host.clock.now_us():
                 raise NoWorker("nobody waits for this answer any more", run_id=message.run_id)
-            result = await self._carried_out(opened)
+            result = await self._carried_out(opened, sender)
             if isinstance(result, Awaitable):
-                self._host.spawn(self._answer(message, result))
+                host.spawn(self._answer(sender, result))
                 return
-            reply.result = Raw(result or b"null")
+            error = None
         except asyncio.CancelledError:
             raise
         except NotOwner:
-            self._pass_on(message)
+            if not sender.told:
+                self._pass_on(message)
             return
-        except OperatorError:
-            if host.failed is not None:
+        except OperatorError as e:
+            if host.failed is not None or isinstance(e, LeaseLost):
                 return  # the next owner deals with it
             raise
         except Exception as e:
-            reply.failure = capture(e)
-        self._reply(message, reply)
+            result, error = None, e
+        if not sender.told:
+            sender.tell(result or b"null") if error is None else sender.tell_error(error)
 
-    async def _carried_out(self, message: Message) -> bytes | Awaitable[bytes] | None:
+    async def _carried_out(self, message: Message, sender: Sender) -> bytes | Awaitable[bytes] | None:
         """Do what a message asks. While the store does not answer it waits, and so do those to its run behind it."""
-        return await patiently(self._host, lambda: _KINDS[message.kind](self, message))
+        return await patiently(self._host, lambda: _KINDS[message.kind](self, message, sender))
 
-    def _unreadable(self, message: Message, error: StoreCorrupt) -> None:
+    def _unreadable(self, sender: Sender, message: Message, error: StoreCorrupt) -> None:
         """Who waits for an answer is told; any other message stays for a worker that has its codec."""
         telemetry.tell("message_unreadable", run_id=message.run_id, kind=message.kind)
         if message.reply is not None:
-            self._reply(message, Reply(failure=capture(error)))
+            sender.tell_error(error)
 
-    async def _answer(self, message: Message, later: Awaitable[bytes]) -> None:
+    async def _answer(self, sender: Sender, later: Awaitable[bytes]) -> None:
         """The message stays until its answer is known; if this process dies before, the next owner finds its effect."""
         try:
-            reply = Reply(Raw(await later))
+            sender.tell(await later)
         except OperatorError:
             return
         except Exception as e:
-            reply = Reply(failure=capture(e))
-        self._reply(message, reply)
+            sender.tell_error(e)
 
     def _pass_on(self, message: Message) -> None:
         """The run is another owner's: its partition is being handed over, message and all, or the message went to
@@ -212,17 +204,9 @@ class Inbox:
             group.takes.append(message.id)
             group.sends.append(msgspec.structs.replace(message, id=0, partition=-1))
 
-    def _reply(self, message: Message, reply: Reply) -> None:
-        host = self._host
-        group = host.commits.group()
-        group.takes.append(message.id)
-        if message.reply is not None:
-            body = host.payloads.seal_message(reply)
-            group.replies.append((message.reply, body, host.clock.now_us() + _REPLY_KEPT_US))
-
     # --- one kind each ----------------------------------------------------------------------------
 
-    async def _start(self, message: Message) -> None:
+    async def _start(self, message: Message, sender: Sender) -> None:
         host = self._host
         request = msgspec.json.decode(message.body, type=StartRequest)
         row = await host.store.get_run(message.tenant, message.run_id)
@@ -230,74 +214,79 @@ class Inbox:
             run = host.starts.begin_pending(row, request)
             host.residents.admit(run)
 
-    async def _signal(self, message: Message) -> None:
+    async def _signal(self, message: Message, sender: Sender) -> None:
         host = self._host
         body = msgspec.json.decode(message.body, type=Signal)
         run = await self._host.residents.at_hand(message.tenant, message.run_id)
         host.controls.signals.signal(run, body.name, body.payload, body.id)
 
-    async def _child_ended(self, message: Message) -> None:
+    async def _child_ended(self, message: Message, sender: Sender) -> None:
         body = msgspec.json.decode(message.body, type=ChildEnded)
         parent = await self._host.residents.at_hand(message.tenant, message.run_id)
         await self._host.starts.child_ended(parent, body.child)
 
-    async def _cancel(self, message: Message) -> None:
+    async def _cancel(self, message: Message, sender: Sender) -> None:
         run = await self._host.residents.at_hand(message.tenant, message.run_id)
         self._host.controls.stops.record_cancel(run, _reason(message))
 
-    async def _terminate(self, message: Message) -> None:
+    async def _terminate(self, message: Message, sender: Sender) -> None:
         run = await self._host.residents.at_hand(message.tenant, message.run_id)
         self._host.controls.stops.record_terminate(run, _reason(message))
 
-    async def _pause(self, message: Message) -> None:
+    async def _pause(self, message: Message, sender: Sender) -> None:
         run = await self._host.residents.at_hand(message.tenant, message.run_id)
         self._host.controls.stops.record_pause(run, _reason(message))
 
-    async def _resume(self, message: Message) -> None:
-        await self._host.controls.stops.resume_run(await self._host.residents.at_hand(message.tenant, message.run_id))
+    async def _resume(self, message: Message, sender: Sender) -> None:
+        run = await self._host.residents.at_hand(message.tenant, message.run_id)
+        await self._host.controls.stops.resume_run(run, sender)
 
-    async def _retry(self, message: Message) -> None:
-        await self._host.controls.retries.retry(message.tenant, message.run_id)
+    async def _retry(self, message: Message, sender: Sender) -> None:
+        retries = self._host.controls.retries
+        await self._host.spawn(retries.retry(message.tenant, message.run_id, sender))
 
-    async def _fork(self, message: Message) -> bytes:
+    async def _fork(self, message: Message, sender: Sender) -> bytes:
         request = msgspec.json.decode(message.body, type=ForkRequest)
-        return msgspec.json.encode(await self._host.controls.forks.fork(message.tenant, message.run_id, request))
+        forks = self._host.controls.forks
+        new_id = await self._host.spawn(forks.fork(message.tenant, message.run_id, request, sender))
+        return msgspec.json.encode(new_id)
 
-    async def _query(self, message: Message) -> bytes:
+    async def _query(self, message: Message, sender: Sender) -> bytes:
         call = msgspec.json.decode(message.body, type=Call)
         return await self._host.controls.queries.query(message.tenant, message.run_id, call.name, call.payload)
 
-    async def _update(self, message: Message) -> Awaitable[bytes]:
+    async def _update(self, message: Message, sender: Sender) -> Awaitable[bytes]:
         call = msgspec.json.decode(message.body, type=Call)
         updates = self._host.controls.updates
         run = await self._host.residents.at_hand(message.tenant, message.run_id)
-        step, repeated = await updates.record(run, call.name, call.payload, call.id)
+        step, repeated = await updates.record(run, call.name, call.payload, call.id or message.reply)
 
         async def later() -> bytes:
             return msgspec.json.encode(await updates.answer(run, step, repeated))
 
         return later()
 
-    async def _decide(self, message: Message) -> bytes:
+    async def _decide(self, message: Message, sender: Sender) -> None:
         body = msgspec.json.decode(message.body, type=Decide)
-        return msgspec.json.encode(await self._host.controls.tickets.decide(message.tenant, body.ticket, body.decision))
+        await self._host.controls.tickets.decide(message.tenant, body.ticket, body.decision, sender)
 
-    async def _withdraw(self, message: Message) -> None:
+    async def _withdraw(self, message: Message, sender: Sender) -> None:
         body = msgspec.json.decode(message.body, type=Withdraw)
         await self._host.controls.tickets.withdraw_ticket(message.tenant, body.ticket)
 
-    async def _let_go(self, message: Message) -> None:
+    async def _let_go(self, message: Message, sender: Sender) -> None:
         await self._host.controls.tickets.let_go(message.tenant, message.run_id)
 
-    async def _delete(self, message: Message) -> None:
-        await self._host.controls.removal.delete(message.tenant, message.run_id)
+    async def _delete(self, message: Message, sender: Sender) -> None:
+        removal = self._host.controls.removal
+        await self._host.spawn(removal.delete(message.tenant, message.run_id, sender))
 
 
 def _reason(message: Message) -> str:
     return msgspec.json.decode(message.body, type=Reason).reason
 
 
-_KINDS: dict[str, Callable[[Inbox, Message], Awaitable[bytes | Awaitable[bytes] | None]]] = {
+_KINDS: dict[str, Callable[[Inbox, Message, Sender], Awaitable[bytes | Awaitable[bytes] | None]]] = {
     "start": Inbox._start,  # pyright: ignore[reportPrivateUsage]
     "signal": Inbox._signal,  # pyright: ignore[reportPrivateUsage]
     "child_ended": Inbox._child_ended,  # pyright: ignore[reportPrivateUsage]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aob.engine.active import ActiveRun
+from aob.engine.asker import HERE, Asker
 from aob.engine.turns import Turns
 from aob.errors import NotFinished
 from aob.kernel.states import TERMINAL_STATES
@@ -21,7 +22,7 @@ class Removal:
         self._host = host
         self._turns = turns
 
-    async def delete(self, tenant: str, run_id: str) -> None:
+    async def delete(self, tenant: str, run_id: str, asker: Asker = HERE) -> None:
         """Delete an ended run.
 
         Raises:
@@ -33,9 +34,14 @@ class Removal:
         with self._turns.take(run):
             await self._host.commits.ack()
             self._host.residents.drop(run)
-            await self._host.commits.alone(run.row.partition, lambda lease: self._delete(lease, run))
+            await self._host.commits.alone(run.row.partition, lambda lease: self._delete(lease, run, asker))
 
-    async def _delete(self, lease: Lease, run: ActiveRun) -> None:
+    async def _delete(self, lease: Lease, run: ActiveRun, asker: Asker) -> None:
         if self._host.residents.is_held(run):
             raise NotFinished(f"run {run.run_id!r} is being opened or forked by another call", run_id=run.run_id)
-        await self._host.store.delete_run(lease, run.row.key)
+        rows = asker.rows()
+        try:
+            await self._host.store.delete_run(lease, run.row.key, rows.takes, rows.replies)
+        except BaseException:
+            asker.not_told()
+            raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aob.engine.active import ActiveRun
+from aob.engine.asker import HERE, Asker
 from aob.engine.history import HistoryGone, checkpoint_by, kept
 from aob.engine.stops import Stops
 from aob.engine.turns import Turns
@@ -28,7 +29,7 @@ class Retries:
         self._stops = stops
         self._turns = turns
 
-    async def retry(self, tenant: str, run_id: str) -> None:
+    async def retry(self, tenant: str, run_id: str, asker: Asker = HERE) -> None:
         """Open a failed or timed-out run again; a parked one is tried again.
 
         Raises:
@@ -38,12 +39,14 @@ class Retries:
         status = run.row.status
         if status == "parked":
             await self._stops.unpark(run)
+            asker.tell()
+            await self._host.commits.ack()
             return
         if status not in _RETRIED:
             error = RunFinished if run.ended else NotFinished
             raise error(f"run {run_id!r} is {status}; only a failed or timed-out run can be retried", run_id=run_id)
         with self._turns.take(run):
-            await self._reopen(run)
+            await self._reopen(run, asker)
 
     async def open_child_again(self, row: RunRow) -> bool:
         """Retry a child because its parent is retried; whether that could be done."""
@@ -54,18 +57,18 @@ class Retries:
             return False
         try:
             with self._turns.take(run):
-                await self._reopen(run)
+                await self._reopen(run, HERE)
         except (AlreadyCompensated, HistoryGone):
             return False
         return True
 
-    async def _reopen(self, run: ActiveRun) -> None:
+    async def _reopen(self, run: ActiveRun, asker: Asker) -> None:
         async with self._host.residents.held(run):
-            await self._go_on(run)
+            await self._go_on(run, asker)
 
-    async def _go_on(self, run: ActiveRun) -> None:
+    async def _go_on(self, run: ActiveRun, asker: Asker) -> None:
         host, row = self._host, run.row
-        events = kept([e async for e in host.residents.history.read(row)])
+        events = kept(await self._whole(run))
         end, at = next((e, s) for e, s in reversed(events) if e.KIND in ev.TERMINAL)
         if getattr(end, "compensated", False):
             raise AlreadyCompensated(
@@ -80,8 +83,17 @@ class Retries:
         fresh.row.checkpoint = checkpoint
         host.residents.reopened.add((run.tenant, run.run_id))
         host.record(fresh, ev.RunReopened(0, keep, "retry"))
+        asker.tell()
         await host.commits.ack()
-        await host.residents.load(fresh.row)
+        await host.residents.load_or_park(fresh.row)
+
+    async def _whole(self, run: ActiveRun) -> list[tuple[ev.Event, int]]:
+        """All that the run's history says, when nothing of it is on its way any more."""
+        while True:
+            await self._host.commits.ack()
+            events = [e async for e in self._host.residents.history.read(run.row)]
+            if not run.pending:
+                return events
 
 
 def _keep(events: list[tuple[ev.Event, int]], end: ev.Event, at: int) -> int:

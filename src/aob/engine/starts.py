@@ -200,28 +200,6 @@ class Starts:
         """The run that a start met, if it met one."""
         return self._met.pop(id(run), None)
 
-    async def again(
-        self, started: ev.RunStarted, partition: int, run_id: str, input: Raw, overrides: dict[str, Raw]
-    ) -> None:
-        """A fork with another input: a new run of the same workflow, whose overridden steps are answered when
-        called."""
-        timeout = (started.deadline - started.at) / 1e6 if started.deadline is not None else None
-        await self.start(
-            StartRequest(
-                workflow=started.workflow,
-                input=input,
-                run_id=run_id,
-                tenant=started.tenant,
-                attributes=started.attributes,
-                timeout=timeout,
-                limits=started.limits,
-                fidelity=started.fidelity,
-                overrides=overrides,
-                forked_from=started.run_id,
-            ),
-            partition,
-        )
-
     # --- by messages ------------------------------------------------------------------------------
 
     def begin_pending(self, row: RunRow, request: StartRequest) -> ActiveRun:

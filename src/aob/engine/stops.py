@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aob.engine.active import ActiveRun
+from aob.engine.asker import HERE, Asker
 from aob.errors import RunFinished
 from aob.kernel import events as ev
 
@@ -80,23 +81,23 @@ class Stops:
         """
         await self.resume_run(await self._host.inbox.reach(tenant, run_id))
 
-    async def resume_run(self, run: ActiveRun) -> None:
+    async def resume_run(self, run: ActiveRun, asker: Asker = HERE) -> None:
         """`resume`, for a run in memory."""
         _refuse_ended(run, "resumed")
         if run.parked or run.row.status == "parked":
             run = await self.unpark(run)
         if run.row.status == "paused":
             self._host.record(run, ev.Resumed(0))
-            await self._host.commits.ack()
+        asker.tell()
+        await self._host.commits.ack()
 
     async def unpark(self, run: ActiveRun) -> ActiveRun:
-        """Try a parked run again; returns it as it is in memory then."""
+        """Try a parked run again; returns it as it is in memory then. What that changed goes into the commit that is
+        being filled: no await comes after it."""
         residents = self._host.residents
         residents.evict(run)
         run.row.deaths, run.row.reason = 0, None
-        loaded = await residents.load(run.row)
-        await self._host.commits.ack()
-        return loaded
+        return await residents.load(run.row)
 
 
 def _refuse_ended(run: ActiveRun, what: str) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from aob.engine.active import ActiveRun
+from aob.engine.asker import HERE, Asker
 from aob.engine.ids import ticket_id
 from aob.engine.queries import program_of
 from aob.engine.starts import Withdraw
@@ -38,8 +39,39 @@ class Tickets:
         self._host = host
         self._deciding: set[str] = set()
 
-    async def decide(self, tenant: str, ticket: str, decision: Decision) -> TicketRow:
+    async def decide(self, tenant: str, ticket: str, decision: Decision, asker: Asker = HERE) -> TicketRow:
         """Answer a ticket; once.
+
+        Raises:
+            TicketNotFound, TicketClosed.
+        """
+        host = self._host
+        row, run, check = await self._open(tenant, ticket)
+        while run.gone or (asker is not HERE and host.commits.stand_before(run)):
+            await host.commits.ack()  # what is said with the commit must be true
+            row, run, check = await self._open(tenant, ticket)
+        self._check_edited(run, row, decision)
+        step = run.machine.open.get(row.step) if run.machine is not None else None
+        self._deciding.add(ticket)
+        try:
+            row.status = "approved" if decision.approved else "rejected"
+            row.by, row.reason = host.payloads.seal_text(decision.by), host.payloads.seal_text(decision.reason)
+            row.closed = host.clock.now_us()
+            result = Raw(msgspec.json.encode(decision))
+            host.record(run, ev.StepCompleted(0, row.step, check, result, by=decision.by))
+            host.commits.group().tickets.append(row)
+            asker.tell(msgspec.json.encode(row))
+            await host.commits.ack()
+        finally:
+            self._deciding.discard(ticket)
+        if step is not None and step.cancelled():  # the run had gone on when the decision came
+            row.status, row.by, row.reason = "open", None, None
+            self._close_ticket(row, host.clock.now_us())
+            raise self._closed(row, row.status)
+        return row
+
+    async def _open(self, tenant: str, ticket: str) -> tuple[TicketRow, ActiveRun, int]:
+        """A ticket that may be decided now, its run, and the input checksum of its step.
 
         Raises:
             TicketNotFound, TicketClosed.
@@ -54,24 +86,7 @@ class Tickets:
             raise self._closed(row, row.status if row.status != "open" else "decided or withdrawn")
         if row.deadline is not None and row.deadline <= max(host.clock.now_us(), run.last_at) + _TIMER_ROUNDING:
             raise self._closed(row, "expired")
-        self._check_edited(run, row, decision)
-        step = run.machine.open.get(row.step) if run.machine is not None else None
-        self._deciding.add(ticket)
-        try:
-            row.status = "approved" if decision.approved else "rejected"
-            row.by, row.reason = host.payloads.seal_text(decision.by), host.payloads.seal_text(decision.reason)
-            row.closed = host.clock.now_us()
-            result = Raw(msgspec.json.encode(decision))
-            host.record(run, ev.StepCompleted(0, row.step, check, result, by=decision.by))
-            host.commits.group().tickets.append(row)
-            await host.commits.ack()
-        finally:
-            self._deciding.discard(ticket)
-        if step is not None and step.cancelled():  # the run had gone on when the decision came
-            row.status, row.by, row.reason = "open", None, None
-            self._close_ticket(row, host.clock.now_us())
-            raise self._closed(row, row.status)
-        return row
+        return row, run, check
 
     def _check_edited(self, run: ActiveRun, row: TicketRow, decision: Decision) -> None:
         """Edited data must fit the type that the approval asks for."""
