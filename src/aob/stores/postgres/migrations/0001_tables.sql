@@ -51,10 +51,12 @@ create table aob.run (
     parent      text,
     reason      text
 ) with (fillfactor = 85);
+-- Of what finds a run by its id, one index alone begins with the tenant: plans made while the tables are empty have no
+-- other to choose.
 create unique index run_id on aob.run (tenant, run_id);
-create index run_status on aob.run (tenant, status, key);
-create index run_workflow on aob.run (tenant, workflow, key);
-create index run_parent on aob.run (tenant, parent, key) where parent is not null;
+create index run_status on aob.run (status, tenant, key);
+create index run_workflow on aob.run (workflow, tenant, key);
+create index run_parent on aob.run (parent, tenant, key) where parent is not null;
 create index run_attributes on aob.run using gin (attributes jsonb_path_ops) where attributes is not null;
 create index run_active on aob.run (partition, key) where ended is null and status <> 'waiting';
 create index run_waiting on aob.run (partition, key) where ended is null and status = 'waiting';
@@ -144,6 +146,6 @@ create table aob.ticket (
     by          text,
     reason      text
 );
-create unique index ticket_id on aob.ticket (tenant, id);
-create index ticket_run on aob.ticket (tenant, run_id);
+create unique index ticket_id on aob.ticket (id, tenant);
+create index ticket_run on aob.ticket (run_id, tenant);
 create index ticket_open on aob.ticket (key) where status = 'open';

@@ -70,7 +70,7 @@ returns boolean language sql volatile as $$
     select exists (
         select 1 from unnest(p_partitions, p_epochs) as l (id, epoch)
         where not exists (
-            select 1 from aob.partition p where p.id = l.id and p.owner = p_worker and p.epoch = l.epoch
+            select 1 from aob.partition p where p.id = l.id and p.owner + 0 = p_worker and p.epoch = l.epoch
         )
     )
 $$;
@@ -82,7 +82,7 @@ begin
     perform 1 from aob.worker where id = p_worker for update;
     update aob.partition p set owner = null, clean = p_clean
         from unnest(p_partitions, p_epochs) as l (id, epoch)
-        where p.id = l.id and p.owner = p_worker and p.epoch = l.epoch;
+        where p.id = l.id and p.owner + 0 = p_worker and p.epoch = l.epoch;
     perform pg_notify(p_channel, p_news);
 end $$;
 

@@ -35,7 +35,7 @@ begin
         select 'inbox', i.id, i.partition, i.tenant, i.run_id, i.kind, i.body, i.reply, i.expires
         from (select * from aob.inbox where transaction >= p_mark offset 0) as i
         where i.id <> all (p_known) and case when p_partitions is not null then i.partition = any (p_partitions)
-            else exists (select 1 from aob.partition p where p.id = i.partition and p.owner = p_worker) end
+            else exists (select 1 from aob.partition p where p.id = i.partition and p.owner + 0 = p_worker) end
         order by i.id limit 1000;
     if found then
         return;
