@@ -7,6 +7,7 @@ from aob.client.client import Client, connect
 from aob.client.present import use_present
 from aob.client.run import Run
 from aob.client.views import Event, Page, RunSummary, Ticket
+from aob.engine.exporter import Exporter, LogEvent
 from aob.errors import (
     ActivityFailed,
     AlreadyCompensated,
@@ -28,6 +29,7 @@ from aob.errors import (
     NewerRun,
     NonDeterministic,
     NonRetryable,
+    NotExported,
     NotFinished,
     NotInWorkflow,
     NotSupported,
@@ -61,6 +63,7 @@ from aob.human.approvals import ApprovalTimeout, Decision, approval
 from aob.kernel.limits import Limits
 from aob.kernel.retry import Retry
 from aob.settings import Settings
+from aob.worker.jsonlines import JsonLines
 from aob.workflow.attempt import Info
 from aob.workflow.context import (
     changed,
@@ -116,15 +119,19 @@ __all__ = [
     "Decision",
     "DuplicateDefinition",
     "Event",
+    "Exporter",
     "HeartbeatTimeout",
     "Info",
     "IoInWorkflow",
+    "JsonLines",
     "LeaseLost",
     "Limits",
+    "LogEvent",
     "NewerRun",
     "NoWorker",
     "NonDeterministic",
     "NonRetryable",
+    "NotExported",
     "NotFinished",
     "NotInWorkflow",
     "NotSupported",

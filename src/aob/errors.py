@@ -89,9 +89,15 @@ class NotFinished(CallerError):
 
 
 class StillNeeded(CallerError):
-    """The run cannot be deleted yet: an exporter, or the run that started it, still needs it."""
+    """The run cannot be deleted yet: the run that started it may ask for its result again."""
 
     code = "still_needed"
+
+
+class NotExported(StillNeeded):
+    """The run cannot be deleted yet: an exporter has not come past its events."""
+
+    code = "not_exported"
 
 
 class AlreadyCompensated(CallerError):

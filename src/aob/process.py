@@ -18,9 +18,10 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from weakref import WeakSet
 
+T = TypeVar("T")
 Threads = ThreadPoolExecutor
 """A pool of threads, as a type for those who may not make one."""
 
@@ -77,6 +78,11 @@ def start_thread(fn: Callable[[], None], name: str) -> threading.Thread:
 def pause(seconds: float) -> None:
     """Block this thread; for code that runs outside the event loop."""
     time.sleep(seconds)
+
+
+async def in_thread(fn: Callable[[], T]) -> T:
+    """What `fn()` returns, which blocks: it runs in a thread, and other tasks go on."""
+    return await asyncio.to_thread(fn)
 
 
 async def spawn_python(*args: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:

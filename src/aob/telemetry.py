@@ -23,6 +23,7 @@ EVENTS: dict[str, str] = {
     "swept": "finished runs were deleted after their retention: runs",
     "trimmed": "what open runs did before old checkpoints was deleted: events",
     "sweep_failed": "old runs could not be deleted; it is tried again later: error",
+    "export_failed": "an exporter failed, and is given the same events again: exporter, error, seconds (until then)",
     "attempt_leaked": "an attempt did not stop when it was told to: run_id, step",
 }
 """Name and meaning of every event."""
@@ -40,6 +41,7 @@ _LEVELS = {
     "store_failed": logging.CRITICAL,
     "lease_lost": logging.WARNING,
     "attempt_leaked": logging.WARNING,
+    "export_failed": logging.WARNING,
 }
 
 

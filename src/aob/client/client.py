@@ -20,6 +20,7 @@ from aob.client.views import Page, Ticket, key_of, summary_view, ticket_view
 from aob.client.watching import Watching
 from aob.clock import Clock, SystemClock
 from aob.engine.active import ActiveRun
+from aob.engine.exporter import Exporter
 from aob.engine.history import History
 from aob.engine.host import Host
 from aob.engine.inbox import Decide, Reason
@@ -101,17 +102,19 @@ class Client:
     # --- serving ----------------------------------------------------------------------------------
 
     def serve(
-        self, *workflows: Workflow[..., Any], queues: Sequence[str] = (), activities: Iterable[Activity[..., Any]] = ()
-    ) -> Worker:
+        self, *workflows: Workflow[..., Any], queues: Sequence[str] = (),
+        activities: Iterable[Activity[..., Any]] = (), exporters: Iterable[Exporter] = (),
+    ) -> Worker:  # fmt: skip
         """Make this process a worker for these workflows inside an `async with` block; it stops gracefully at its end.
 
         When another process serves the store, this one stands by and takes over when that one stops or dies.
 
         Args:
             activities: those that are not in the workflows' own modules.
+            exporters: are given every event of the partitions that this worker owns, such as `aob.JsonLines(path)`.
 
         Raises:
-            DuplicateDefinition: two definitions have one name.
+            DuplicateDefinition: two definitions, or two exporters, have one name.
         """
         worker = Worker(
             self.store,
@@ -122,6 +125,7 @@ class Client:
             tuple(activities),
             self._codec,
             tuple(queues),
+            tuple(exporters),
         )
         self.workflows.update(worker.workflows)
         self._workers.append(worker)
@@ -277,10 +281,12 @@ class Client:
         return Page([summary_view(r, shown) for r in rows], str(rows[-1].key) if len(rows) == where.limit else None)
 
     async def delete(self, run_id: str, tenant: str | None = None) -> None:
-        """Delete an ended run; its id is free afterwards.
+        """Delete an ended run; its id is free afterwards. Exporters that are at work are waited for, for some seconds.
 
         Raises:
             RunNotFound, NotFinished.
+            StillNeeded: the run that started it may ask for its result again: delete that one first.
+            NotExported: an exporter has not come past its events.
         """
         run = await self.get(run_id, tenant)
         await self.owner.ask(

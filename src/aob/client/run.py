@@ -139,6 +139,9 @@ class Run(Generic[R]):
 
         Args:
             live: also yield what attempts emit while they run, with kind `stream` and no `seq`.
+
+        Raises:
+            RunNotFound: there is no such run, or it was deleted before all was read.
         """
         row = await self._row()
         with self._client.watching.live(self.tenant, self.run_id, live) as stream:
@@ -151,7 +154,7 @@ class Run(Generic[R]):
                     yield event_view(event, seq)
                 if ended:
                     return
-                row = await self._row()
+                row = await self._row(row)
                 if row.status in TERMINAL_STATES and not await self._client.store.events(row.key, after, 1):
                     return
                 for item in stream.take():
@@ -160,10 +163,12 @@ class Run(Generic[R]):
                 for item in stream.take():
                     yield item
 
-    async def _row(self) -> RunRow:
+    async def _row(self, before: RunRow | None = None) -> RunRow:
         row = await self._client.store.get_run(self.tenant, self.run_id)
         if row is None:
             raise RunNotFound(f"no run {self.run_id!r} of tenant {self.tenant!r}", run_id=self.run_id)
+        if before is not None and row.key != before.key:
+            raise RunNotFound(f"run {self.run_id!r} was deleted, and its id is another run's now", run_id=self.run_id)
         return row
 
     # --- talking to it ----------------------------------------------------------------------------

@@ -42,6 +42,7 @@ class Group:
         "atomic",
         "blobs",
         "chains",
+        "cursors",
         "records",
         "replies",
         "seen",
@@ -67,6 +68,7 @@ class Group:
         self.blobs: list[tuple[ActiveRun, str, bytes]] = []
         self.takes: list[int] = []
         self.replies: list[tuple[str, bytes, int]] = []
+        self.cursors: list[tuple[str, int, int]] = []
         self.acks: list[asyncio.Future[Any]] = []
         self.after: list[Callable[[], None]] = []
 
@@ -81,6 +83,7 @@ class Group:
         self.blobs += later.blobs
         self.takes += later.takes
         self.replies += later.replies
+        self.cursors += later.cursors
         self.acks += later.acks
         self.after += later.after
 
@@ -90,6 +93,7 @@ class Group:
             or self.summaries
             or self.takes
             or self.replies
+            or self.cursors
             or self.tickets
             or self.sends
             or self.acks
@@ -150,6 +154,8 @@ class Commits:
         self.epochs: dict[int, int] = {}
         self.failed: AobError | None = None
         self.commits = self.events = 0
+        self.published: Callable[[list[Record]], None] | None = None
+        """Called with the events of each commit, where somebody exports them."""
 
     def start(self, leases: Iterable[Lease]) -> None:
         """Take records of runs of these partitions from now on."""
@@ -168,7 +174,7 @@ class Commits:
         groups = (*self._groups, self._open, self._ahead)
         events = {run.row.partition for group in groups for run, _, _ in group.records}
         rows = {run.row.partition for group in groups for run in (*group.starts.values(), *group.summaries.values())}
-        return events | rows
+        return events | rows | {partition for group in groups for _, partition, _ in group.cursors}
 
     # --- what goes in -----------------------------------------------------------------------------
 
@@ -390,6 +396,7 @@ class Commits:
             sends=group.sends,
             takes=group.takes,
             replies=group.replies,
+            cursors=[cursor for cursor in group.cursors if cursor[1] in self.epochs],
             all_or_nothing=group.atomic,
         )
 
@@ -427,6 +434,8 @@ class Commits:
         for run in group.summaries.values():
             run.stored_status, run.stored_due = run.row.status, run.row.due
         self._applied(records, group.seqs)
+        if self.published is not None and records:
+            self.published(records)
         for ack in group.acks:
             if not ack.done():
                 ack.set_result(None)

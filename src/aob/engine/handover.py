@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from aob.engine.host import Host
 
 _LOOK_AGAIN = 0.01
+_EXPORT_WITHIN = 1.0
+"""So long the runs of a partition stand still for the sake of its exporters, which else are given some events again."""
 
 
 def quietest(host: Host, count: int) -> list[int]:
@@ -28,6 +30,7 @@ async def hand_over(host: Host, partitions: Iterable[int], within: float) -> Non
     stopped, and made again by the next owner."""
     host.leaving |= (remaining := set(partitions))
     stop_at = host.clock.monotonic() + within
+    export_until = host.clock.monotonic() + min(within, _EXPORT_WITHIN)
     while remaining and host.failed is None:
         if host.clock.monotonic() >= stop_at:
             for run in host.residents.all():
@@ -35,10 +38,12 @@ async def hand_over(host: Host, partitions: Iterable[int], within: float) -> Non
                     run.gone = True  # what its attempts say from here on is the next owner's to find out
                     host.dispatch.stop_attempts(run)
         await host.commits.ack()
-        still = remaining - _moving(host, remaining)
+        exporting = host.outbox.unfinished() if host.clock.monotonic() < export_until else set[int]()
+        still = remaining - _moving(host, remaining) - exporting
         leases = [host.commits.give_up(partition) for partition in still]
         for partition in still:
             host.residents.expel(partition)
+            host.outbox.give_up(partition)
         if leases:
             await host.store.release(leases)
             telemetry.tell("lease_released", partitions=len(leases), held=len(host.commits.leases))

@@ -8,7 +8,7 @@ append <- commits <- records <- attempts, timers, messages, commands
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,7 +20,9 @@ from aob.engine.commits import UNSET, Commits, Record
 from aob.engine.controls import Controls
 from aob.engine.dispatch import Dispatch
 from aob.engine.executor import Executor
+from aob.engine.exporter import Exporter
 from aob.engine.inbox import Inbox
+from aob.engine.outbox import Outbox
 from aob.engine.partitions import NotOwner
 from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.recovery import Quarantine, Recovery
@@ -47,13 +49,14 @@ class Host:
     Args:
         programs: the workflows that are served here, by name.
         executor: runs activities.
+        exporters: are given all events of the host's partitions.
         stopped: called once, when the lease is lost or the store failed.
     """
 
     def __init__(
         self, store: Store, clock: Clock, process: Process, settings: Settings, executor: Executor, *,
         programs: dict[str, Program], codec: PayloadCodec | None = None,
-        stopped: Callable[[AobError], None] = lambda _: None,
+        exporters: Sequence[Exporter] = (), stopped: Callable[[AobError], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.store = store
         self.clock = clock if store.skew_us is None else SkewedClock(clock, store.skew_us)
@@ -76,6 +79,7 @@ class Host:
         self.dispatch = Dispatch(self)
         self.starts = Starts(self)
         self.controls = Controls(self)
+        self.outbox = Outbox(self, exporters)
         self._dirty: dict[int, ActiveRun] = {}
         self._dirty_timer: Any = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -88,6 +92,7 @@ class Host:
         self.commits.poke()
         self.spawn(self.inbox.watch())
         self.spawn(self._renew())
+        self.outbox.start()
         self.spawn(sweep_for_ever(self))
 
     async def take(self, leases: list[Lease]) -> None:
@@ -96,6 +101,7 @@ class Host:
         epoch = max(lease.epoch for lease in leases)
         telemetry.tell("lease_taken", partitions=len(leases), held=len(self.commits.leases), epoch=epoch)
         await Recovery(self).recover(leases)
+        await self.outbox.take([lease.partition for lease in leases])
 
     def owns(self, partition: int) -> bool:
         """Whether runs of this partition are this host's to go on with."""
@@ -115,6 +121,7 @@ class Host:
         self.wakeups.stop()
         if self.failed is None:
             self._write_dirty()
+            await self.outbox.drained(self.settings.drain_timeout)
             await self.commits.drained()
         self.failed = self.failed or LeaseLost("this worker has stopped")
         self.commits.stop(self.failed)
@@ -139,7 +146,8 @@ class Host:
         ttl = self.settings.lease_ttl
         renewed = self.clock.monotonic()
         while True:
-            await self.clock.sleep(self.settings.lease_ttl / 3)
+            await self.clock.sleep(ttl / 3)
+            asked = self.clock.monotonic()
             try:
                 await self.store.renew(list(self.commits.leases.values()), ttl)
             except (StoreLocked, StoreUnavailable) as e:

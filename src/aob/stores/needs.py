@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aob.errors import StillNeeded
+from aob.errors import NotExported, StillNeeded
 from aob.stores.rows import RunRow
 
 
@@ -18,7 +18,13 @@ def still_needed(run_id: str | None, parent: str | None) -> StillNeeded:
         parent: the run that started it, if that is who needs it; None: an exporter.
     """
     if parent is None:
-        why = "an exporter has not come past its events: try again later, or drop the exporter if nobody serves it"
-    else:
-        why = f"run {parent!r}, which started it, may ask for its result again: delete that one first"
-    return StillNeeded(f"run {run_id!r} cannot be deleted yet: {why}", run_id=run_id)
+        return NotExported(
+            f"run {run_id!r} cannot be deleted yet: an exporter has not come past its events. Try again later, or drop "
+            "the exporter if no worker serves it any more: aob exporter list",
+            run_id=run_id,
+        )
+    return StillNeeded(
+        f"run {run_id!r} cannot be deleted yet: run {parent!r}, which started it, may ask for its result again; delete "
+        "that one first",
+        run_id=run_id,
+    )

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from aob import telemetry
 from aob.clock import Clock
+from aob.engine.exporter import Exporter
 from aob.engine.handover import hand_over, quietest
 from aob.engine.host import Host
 from aob.engine.partitions import fair_share
@@ -44,15 +45,18 @@ class Worker:
         activities: tuple[Activity[..., Any], ...],
         codec: PayloadCodec | None,
         queues: tuple[str, ...],
+        exporters: tuple[Exporter, ...] = (),
     ) -> None:
         if queues:
             raise NotSupported("task queues are not part of this engine yet: leave queues= out")
+        refuse_same_name(exporters)
         self.workflows = collect(workflows, activities)
         self._store = store
         self._clock = clock
         self._process = process
         self._settings = settings
         self._codec = codec
+        self._exporters = exporters
         self.make_executor: Callable[[Clock, Process, Settings], LocalExecutor] = LocalExecutor
         self.host: Host | None = None
         self.executor: LocalExecutor | None = None
@@ -165,6 +169,7 @@ class Worker:
             executor,
             programs=dict(self.workflows),
             codec=self._codec,
+            exporters=self._exporters,
             stopped=lambda e: self._lost(e),
         )
         self.executor, self.host = executor, host
@@ -192,6 +197,18 @@ class Worker:
         await executor.close(0)
         with suppress(OperatorError):  # a store that failed cannot be told either; the error is known
             await host.stop()
+
+
+def refuse_same_name(exporters: tuple[Exporter, ...]) -> None:
+    """See that each exporter has a name of its own.
+
+    Raises:
+        DuplicateDefinition: two have one name.
+    """
+    names = [exporter.name for exporter in exporters]
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise DuplicateDefinition(f"exporters are told apart by their names, and {name!r} cannot be one of them")
 
 
 def collect(

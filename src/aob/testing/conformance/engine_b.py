@@ -9,6 +9,7 @@ from aob.testing.conformance.engine_b_checkpoint import CheckpointTests
 from aob.testing.conformance.engine_b_children import ChildTests
 from aob.testing.conformance.engine_b_effects import EffectTests
 from aob.testing.conformance.engine_b_errors import ErrorTests
+from aob.testing.conformance.engine_b_exporters import ExporterTests
 from aob.testing.conformance.engine_b_fork import ForkTests
 from aob.testing.conformance.engine_b_gaps import GapTests
 from aob.testing.conformance.engine_b_limits import LimitTests
@@ -33,5 +34,6 @@ class EngineConformanceB(
     ApprovalTests,
     SagaTests,
     ChildTests,
+    ExporterTests,
 ):
     """Subclass it beside `EngineConformance`."""

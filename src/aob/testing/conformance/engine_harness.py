@@ -10,7 +10,7 @@ Subclass `EngineConformance` (in `aob.testing.conformance.engine`) in a test mod
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -25,6 +25,7 @@ import msgspec
 from aob.client.client import Client
 from aob.client.run import Run
 from aob.clock import Clock, SystemClock
+from aob.engine.exporter import Exporter
 from aob.errors import AobError
 from aob.kernel import events as ev
 from aob.process import spawn_python
@@ -109,19 +110,19 @@ class EngineUnderTest:
     def _client(self, settings: Settings, clock: Clock) -> Client:
         return self._connect(settings, clock) if self._connect else Client(self.url, settings=settings, clock=clock)
 
-    async def usurp(self, *workflows: AnyWorkflow) -> Client:
+    async def usurp(self, *workflows: AnyWorkflow, exporters: Sequence[Exporter] = ()) -> Client:
         """Serve in place of a worker that still lives, and has not noticed yet: its lease has passed by our clock."""
         client = self._client(load(drain_timeout=1.0), FastClock())
         await client.__aenter__()
         self._clients.append(client)
         if self._expire is not None:
             await self._expire(None)
-        await self.serve(client, *workflows)
+        await self.serve(client, *workflows, exporters=exporters)
         return client
 
-    async def serve(self, client: Client, *workflows: AnyWorkflow) -> Worker:
+    async def serve(self, client: Client, *workflows: AnyWorkflow, exporters: Sequence[Exporter] = ()) -> Worker:
         """Serve workflows on a client that is open."""
-        worker = client.serve(*workflows)
+        worker = client.serve(*workflows, exporters=exporters)
         self._workers.append((client, worker))
         await worker.__aenter__()
         return worker
