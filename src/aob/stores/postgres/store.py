@@ -101,7 +101,7 @@ class PostgresStore:
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
         appended = await self._commits.append(batch)
-        if appended.committed:
+        if appended.committed and (batch.events or batch.summaries or batch.starts or batch.tickets or batch.replies):
             self._watch.committed()
         return appended
 

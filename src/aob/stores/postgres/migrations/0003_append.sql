@@ -49,7 +49,11 @@ begin
             return;
         end if;
     end if;
-    perform 1 from aob.worker where id = p_worker and fence = p_fence for no key update;
+    if e_run is null and u_key is null and s_key is null and p_takes is null and not p_rest then
+        perform 1 from aob.worker where id = p_worker and fence = p_fence;  -- nothing to write: no lock, and no sync
+    else
+        perform 1 from aob.worker where id = p_worker and fence = p_fence for no key update;
+    end if;
     if not found then
         return query select 'fenced', null::bigint, null::integer, null, null, null, null::bytea, null, null::bigint;
         return;
