@@ -19,7 +19,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from bench import append, disk, imports, latency, memory, processes, recovery, throughput, tried
+from bench import append, disk, gate, imports, latency, memory, processes, recovery, throughput, tried
 from bench.measure import Bench, Figure
 
 Measurement = Callable[[Bench], Awaitable[None]]
@@ -43,6 +43,7 @@ QUICK: dict[str, Measurement] = {
     "append": append.append,
     "tried": tried.tried,
     "processes": processes.processes,
+    "gate": gate.gate,
 }
 SLOW: dict[str, Measurement] = {"checkpoint_loop": recovery.checkpoint_loop}
 ALL = QUICK | SLOW

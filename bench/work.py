@@ -77,6 +77,13 @@ async def wait(run: str) -> dict[str, Any]:
 
 
 @aob.workflow
+async def answered(run: str, n: int) -> dict[str, Any]:
+    for i in range(n):
+        await step(run, i)
+    return await aob.wait_signal("answer", type=dict[str, Any])
+
+
+@aob.workflow
 async def hold(run: str) -> None:
     await held(run)
 
@@ -96,7 +103,7 @@ async def counter(n: int) -> int:
     return count
 
 
-WORKFLOWS = (seq, fan, paced, wait, hold, sleeper, counter)
+WORKFLOWS = (seq, fan, paced, wait, answered, hold, sleeper, counter)
 
 
 # --- the floor's ----------------------------------------------------------------------------------

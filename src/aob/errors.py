@@ -204,15 +204,18 @@ class NonDeterministic(AuthorError):
 
     Args:
         diff: recorded steps against new ones, the first difference marked.
+        where: `file:line` at which today's code waits instead, where it is known.
     """
 
     code = "non_deterministic"
 
     def __init__(
-        self, message: str = "", *, diff: str = "", run_id: str | None = None, step: str | None = None
-    ) -> None:
+        self, message: str = "", *, diff: str = "", run_id: str | None = None, step: str | None = None,
+        where: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(message, run_id=run_id, step=step)
         self.diff = diff
+        self.where = where
 
 
 class NewerRun(NonDeterministic):

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
@@ -85,30 +85,26 @@ async def in_thread(fn: Callable[[], T]) -> T:
     return await asyncio.to_thread(fn)
 
 
-async def spawn_python(*args: str, env: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-    """Start another process of this Python, with pipes to its stdin and stdout.
-
-    Args:
-        env: variables that differ from this process's.
-    """
-    pipe, variables = asyncio.subprocess.PIPE, {**os.environ, **(env or {})}
-    return await asyncio.create_subprocess_exec(
-        sys.executable, *args, stdin=pipe, stdout=pipe, env=variables, limit=1 << 26
-    )
-
-
 ChildProcess = asyncio.subprocess.Process
 """A process that this one started, as a type for those who may not start one."""
 
 
-async def spawn_child(*args: str) -> ChildProcess:
-    """Start another process of this Python, with pipes to its stdin, stdout and stderr. It is in a session of its own,
-    so that Ctrl-C on a terminal reaches it through this process alone; `end_with_parent` there ends it with this one.
+async def spawn_python(
+    *args: str, env: Mapping[str, str] | None = None, own_session: bool = False, read_stderr: bool = False
+) -> ChildProcess:
+    """Start another process of this Python, with pipes to its stdin and stdout.
+
+    Args:
+        env: variables that differ from this process's.
+        own_session: Ctrl-C on the terminal does not reach it; whoever started it is to end it (and `end_with_parent`
+            or `end_when_orphaned` there, should that be too late).
+        read_stderr: a pipe to its stderr too.
     """
-    pipe = asyncio.subprocess.PIPE
+    pipe, variables = asyncio.subprocess.PIPE, {**os.environ, **(env or {})}
     return await asyncio.create_subprocess_exec(
-        sys.executable, *args, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-    )
+        sys.executable, *args, stdin=pipe, stdout=pipe, stderr=pipe if read_stderr else None, env=variables,
+        limit=1 << 26, start_new_session=own_session,
+    )  # fmt: skip
 
 
 def end_with_parent(grace: float) -> None:
@@ -127,6 +123,17 @@ def end_with_parent(grace: float) -> None:
         os._exit(1)
 
     start_thread(watch, "aob-parent")
+
+
+def end_when_orphaned() -> None:
+    """End this process at once, whatever it does, soon after the one that started it has ended."""
+    parent = os.getppid()
+
+    def look() -> None:
+        if os.getppid() != parent:
+            os._exit(1)
+
+    Ticker(1.0, look, "aob-parent")
 
 
 class FileLock:
@@ -270,6 +277,18 @@ def settle_memory() -> None:
     young, middle, old = gc.get_threshold()
     if 0 < young < _YOUNG:
         gc.set_threshold(_YOUNG, middle, old)
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def private_stdout() -> BinaryIO:
+    """What this process's stdout is, for the caller alone: from now on whatever else is printed goes to stderr."""
+    kept = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return kept
 
 
 def thread_id() -> int:

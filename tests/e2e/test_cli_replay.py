@@ -55,19 +55,47 @@ def test_all_open_runs_are_the_gate_before_a_deploy(shell: Shell) -> None:
     assert shell.good("replay", "--all-open", "--code", "flow.py").out == "2 open runs: the code fits\n"
     gate = shell("replay", "--all-open", "--code", "flow.py", **CHANGED)
     assert gate.code == 1
-    assert "one (nap)" in gate.out and "two (nap)" in gate.out
+    assert "2 runs of nap would break at shout#1, " in gate.out and gate.out.count("> event 2:") == 1
+    assert "[non_deterministic]: two, one" in gate.out and "flow.py:" in gate.lines[0]
     assert "of 2 open runs 2 would not go on" in gate.err
     found = shell("replay", "--all-open", "--code", "flow.py", "--json", **CHANGED)
     assert found.code == 1
     assert (found.json["checked"], found.json["fit"]) == (2, 0)
-    assert {run["run_id"] for run in found.json["broken"]} == {"one", "two"}
+    (broken,) = found.json["broken"]
+    assert (broken["workflow"], broken["step"], broken["count"]) == ("nap", "shout#1", 2)
+    assert broken["runs"] == [{"tenant": "default", "run_id": name} for name in ("two", "one")]
+    assert (shell.folder / "flow.py").read_text().splitlines()[int(broken["where"].rpartition(":")[2]) - 1].strip() == (
+        'await flaky("new step")'
+    )
 
 
 def test_code_that_would_end_an_open_run_with_an_error_is_no_fit(shell: Shell) -> None:
     found = shell("replay", "--all-open", "--code", "failing.py", "--json")
     assert found.code == 1
-    assert {run["code"] for run in found.json["broken"]} == {"would_fail"}
-    assert "a new bug" in found.json["broken"][0]["message"]
+    (broken,) = found.json["broken"]
+    assert (broken["code"], broken["count"]) == ("would_fail", 2)
+    assert "a new bug" in broken["message"] and "failing.py:" in broken["where"]
+
+
+def test_code_that_ends_its_process_or_never_ends_breaks_its_runs_alone(shell: Shell) -> None:
+    code = (shell.folder / "flow.py").read_text()
+    (shell.folder / "ends.py").write_text(code.replace("await aob.sleep(seconds)", "os._exit(7)"))
+    found = shell("replay", "--all-open", "--code", "ends.py", "--jobs", "1", "--json")
+    assert [(b["code"], b["count"]) for b in found.json["broken"]] == [("died", 2)]
+    assert "exit code 7" in found.json["broken"][0]["message"]
+    (shell.folder / "endless.py").write_text(code.replace("await aob.sleep(seconds)", "while True: pass"))
+    found = shell("replay", "--all-open", "--code", "endless.py", "--time-limit", "0.5", "--json")
+    assert [(b["code"], b["count"]) for b in found.json["broken"]] == [("endless", 2)]
+
+
+def test_what_the_code_prints_is_no_answer(shell: Shell) -> None:
+    code = (shell.folder / "flow.py").read_text()
+    (shell.folder / "prints.py").write_text(
+        "print('at import')\n" + code.replace("await aob.sleep", "print('x'); await aob.sleep")
+    )
+    gate = shell("replay", "--all-open", "--code", "prints.py")
+    assert gate.code == 0, gate
+    assert gate.lines[-1] == "2 open runs: the code fits"
 
 
 def test_open_runs_without_code_are_no_fit(shell: Shell) -> None:

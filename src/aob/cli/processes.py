@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from aob.cli.output import print_json_line, span, stdout
 from aob.cli.session import Misuse, Session
 from aob.cli.telling import Teller, stop_signals
 from aob.clock import SystemClock
-from aob.process import ChildProcess, end_with_parent, spawn_child
+from aob.process import ChildProcess, end_with_parent, spawn_python
 from aob.settings import load
 from aob.worker.processes import MISUSED, Processes
 
@@ -38,7 +38,8 @@ async def supervise(session: Session, number: int, tokens: tuple[str, ...]) -> i
     teller, relay = Teller(session), Relay(session)
 
     async def start() -> ChildProcess:
-        return await spawn_child("-P", "-c", _CHILD, "worker", *tokens, *session.tokens())
+        command = ("-P", "-c", _CHILD, "worker", *tokens, *session.tokens())
+        return await spawn_python(*command, own_session=True, read_stderr=True)
 
     crew = Processes(start, number, SystemClock(), relay)
     what = "1 worker process" if number == 1 else f"{number} worker processes"
@@ -60,8 +61,7 @@ async def _refuse_one_owner(session: Session, number: int) -> None:
 
 def child() -> None:
     """One of the processes: `aob` as ever, which ends with its parent."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
     end_with_parent(load().drain_timeout + _GRACE)
     main()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from aob.engine.history import History
@@ -10,6 +12,8 @@ from aob.kernel import events as ev
 from aob.kernel.machine import Machine, Program
 from aob.kernel.states import TERMINAL_STATES
 from aob.stores.rows import RunRow
+
+_FRAME = re.compile(r'^ *File "(.+)", line (\d+)', re.MULTILINE)
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +26,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         message: what is wrong, for a person.
         diff: recorded against asked, where they differ.
         step: where they differ.
+        where: `file:line` of today's code there, where it is known.
     """
 
     run_id: str
@@ -32,6 +37,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     diff: str = ""
     step: str | None = None
+    where: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -47,7 +53,7 @@ async def rehearse(history: History, program: Program, row: RunRow) -> Verdict:
         if seq:
             await history.replay(machine, row)
     except AobError as e:
-        return _verdict(row, e.code, message=e.message)
+        return verdict(row, e.code, message=e.message)
     try:
         if machine.mismatch is not None:
             return _unfit(row, seq, machine.mismatch)
@@ -56,24 +62,33 @@ async def rehearse(history: History, program: Program, row: RunRow) -> Verdict:
             if machine.mismatch is None and isinstance(machine.ended, ev.RunFailed):
                 failure = machine.ended.failure
                 said = f"{failure.type.rpartition(':')[2]}: {failure.message}"
-                return _verdict(
+                return verdict(
                     row, "would_fail", events=seq, message=f"today's code ends this run at once: {said}",
-                    diff=failure.traceback, step=machine.ended.step,
+                    diff=failure.traceback, step=machine.ended.step, where=_raised_at(failure.traceback),
                 )  # fmt: skip
-        return _verdict(row, "fits", events=seq)
+        return verdict(row, "fits", events=seq)
     finally:
         if seq:
             machine.close()
 
 
 def _unfit(row: RunRow, seq: int, error: NonDeterministic) -> Verdict:
-    return _verdict(row, error.code, events=seq, message=error.message, diff=error.diff, step=error.step)
+    return verdict(
+        row, error.code, events=seq, message=error.message, diff=error.diff, step=error.step, where=error.where
+    )
 
 
-def _verdict(
-    row: RunRow, code: str, *, events: int = 0, message: str = "", diff: str = "", step: str | None = None
-) -> Verdict:
+def _raised_at(traceback: str) -> str | None:
+    frames = _FRAME.findall(traceback)
+    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else None
+
+
+def verdict(
+    row: RunRow, code: str, *, events: int = 0, message: str = "", diff: str = "", step: str | None = None,
+    where: str | None = None,
+) -> Verdict:  # fmt: skip
+    """What is said of a run."""
     return Verdict(
         run_id=row.run_id, tenant=row.tenant, workflow=row.workflow, code=code, events=events, message=message,
-        diff=diff, step=step,
+        diff=diff, step=step, where=where,
     )  # fmt: skip

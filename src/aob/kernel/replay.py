@@ -44,7 +44,18 @@ def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDetermi
         diff=render_diff(machine.seq, recorded, [*asked, *(f"{id}  set" for id in timers)]),
         run_id=machine.started.run_id,
         step=getattr(event, "step", None),
+        where=_waits_at(machine, step),
     )
+
+
+def _waits_at(machine: Machine, step: Step | None) -> str | None:
+    """Where the code waits for this step, or for the first that it asks for; without any, where its main task waits."""
+    asked = step or next(iter(machine.open.values()), None)
+    if asked is not None:
+        line = where_asked(machine, asked)
+    else:
+        line = _innermost(machine.main)[0] if machine.main is not None else "unknown"
+    return None if line == "unknown" else line
 
 
 def started_by_newer(started: ev.RunStarted) -> NewerRun:

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from aob.clock import SystemClock
-from aob.process import ChildProcess, spawn_child
+from aob.process import ChildProcess, spawn_python
 from aob.worker.processes import Processes, Restarts
 
 FAST = Restarts(first=0.01, most=0.02, healthy=60, tries=4)
@@ -45,7 +45,7 @@ class Seen:
 
 def crew(code: str, count: int, seen: Seen, restarts: Restarts = FAST) -> Processes:
     async def start() -> ChildProcess:
-        return await spawn_child("-c", code)
+        return await spawn_python("-c", code, read_stderr=True)
 
     return Processes(start, count, SystemClock(), seen, restarts)
 
