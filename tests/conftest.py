@@ -62,17 +62,21 @@ def _has_what_aob_needs(python: str) -> bool:
 @cache
 def postgres_is_there() -> bool:
     """Whether Postgres' programs are installed; in CI they are, when they can be had."""
-    return postgres_programs() is not None or (
-        IN_CI and install_from_debian("postgresql") and postgres_programs() is not None
-    )
+
+    def present() -> bool:
+        return postgres_programs() is not None
+
+    return present() or (IN_CI and install_from_debian("postgresql", present))
 
 
 @cache
 def pgbouncer_is_there() -> bool:
     """Whether PgBouncer is installed; in CI it is, when it can be had."""
-    return pgbouncer_program() is not None or (
-        IN_CI and install_from_debian("pgbouncer") and pgbouncer_program() is not None
-    )
+
+    def present() -> bool:
+        return pgbouncer_program() is not None
+
+    return present() or (IN_CI and install_from_debian("pgbouncer", present))
 
 
 NEEDS = {

@@ -5,17 +5,18 @@ It ends with `stop`, or when the process that started it dies.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from glob import glob
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 
 _USER = "postgres"
 _PATIENCE = 60.0
@@ -34,16 +35,20 @@ def postgres_programs() -> Path | None:
     return next((d for d in found if (d / "initdb").exists() and (d / "postgres").exists()), None)
 
 
-def install_from_debian(*packages: str) -> bool:
-    """Install packages where root may; whether that went well."""
+def install_from_debian(package: str, present: Callable[[], bool]) -> bool:
+    """Whether something is there once its package was installed, where root may do that. One process does it."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        if subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, check=False).returncode:
-            return False
-    postgres_programs.cache_clear()
-    return True
+    with open(Path(gettempdir()) / "aob-tests-install.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        postgres_programs.cache_clear()
+        if present():
+            return True
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", package]):
+            subprocess.run(["apt-get", "-qq", *command], env=environment, capture_output=True, check=False)
+        postgres_programs.cache_clear()
+        return present()
 
 
 def free_port() -> int:
