@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aob.stores.postgres import columns
-from aob.stores.postgres.holdings import Holder, Holdings
+from aob.stores.postgres.holdings import Held, Holder, Holdings
 from aob.stores.rows import Append, EventRecord, RunRow, partition_of
 
 ARGUMENTS = 5 + 9 + 9 + 1 + 18 + 1 + 17
@@ -22,24 +22,26 @@ class Sealed:
         starts: those of the batch that are still to be made; what belongs to the others (key 0) is left out.
         nonces: one for each message that the batch sends.
         partitions: how many partitions there are.
+        part: of which the messages are asked for; None: of all that the database has given this owner.
     """
 
     def __init__(
         self, batch: Append, holder: Holder, holdings: Holdings, starts: list[RunRow], nonces: list[int],
-        partitions: int,
+        partitions: int, part: list[int] | None,
     ) -> None:  # fmt: skip
         self._batch = batch
         self._holder = holder
         self._nonces = nonces
-        self._holdings = holdings
-        self.positions: dict[int, int] = {}
+        self._held = holdings.held
+        self._positions: dict[int, int] = {}
+        self._wrote_to: dict[int, Held] = {}
         self._first: EventRecord | None = None
         events = batch.events
         if events and len(starts) != len(batch.starts):
             events = [event for event in events if event[0].key]
         known = [*batch.takes, *(holder.told.keys() - batch.takes)] if holder.told else batch.takes
         self.values: list[Any] = [
-            holder.id, holder.fence, holder.mark, holdings.part_of(batch.epochs), known,
+            holder.id, holder.fence, holder.mark, part, known,
             *(self._events(events) if events else _NO_EVENTS),
             *(columns.summary_columns(batch.summaries) if batch.summaries else columns.NO_SUMMARIES),
             sorted(batch.takes) or None,
@@ -48,11 +50,12 @@ class Sealed:
         ]  # fmt: skip
 
     def _events(self, events: list[EventRecord]) -> tuple[columns.Column, ...]:
-        held, positions = self._holdings.held, self.positions
+        positions = self._positions
         runs, seqs, kinds, versions, chains, datas = zip(*events, strict=True)
         partitions: list[int] = [run.partition for run in runs]
         for partition in set(partitions):
-            positions[partition] = held[partition].position
+            held = self._wrote_to[partition] = self._held[partition]
+            positions[partition] = held.position
         places: list[int] = []
         for partition in partitions:
             positions[partition] = place = positions[partition] + 1
@@ -83,9 +86,8 @@ class Sealed:
 
     def committed(self) -> None:
         """It is durable: the next one comes behind it."""
-        held = self._holdings.held
-        for partition, position in self.positions.items():
-            held[partition].position = position
+        for partition, position in self._positions.items():
+            self._wrote_to[partition].position = position
         for id in self._batch.takes:
             self._holder.told.pop(id, None)
 

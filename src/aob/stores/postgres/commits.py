@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aob.errors import LeaseLost
 from aob.process import Process
@@ -65,25 +65,31 @@ class Commits:
             return appended
 
     async def _commit(self, batch: Append) -> Appended:
-        holder = self._holdings.holder_of(batch.epochs)
+        self._holdings.holder_of(batch.epochs)
         starts, doubled = _apart(batch.starts)
         conflicts: Conflicts = []
         if doubled and batch.all_or_nothing:
             return Appended(committed=False, conflicts=doubled)
         self._draw(starts)
         nonces = [self._process.seed() for _ in batch.sends]
+        own_alone = False
         while True:
-            sealed = Sealed(batch, holder, self._holdings, starts, nonces, self.partitions)
-            rows = await self._write(sealed, holder)
+            holder, changes = self._holdings.holder_of(batch.epochs), self._holdings.changes
+            part = list(batch.epochs) if own_alone else self._holdings.part_of(batch.epochs)
+            sealed = Sealed(batch, holder, self._holdings, starts, nonces, self.partitions, part)
+            rows = await self._write(sealed, holder, batch.epochs)
             what = rows[0][0]
             if what == "mark":
                 sealed.committed()
-                self._saw_up_to(holder, batch, rows[0][1])
+                if part is None and changes == self._holdings.changes:
+                    holder.mark = rows[0][1] or holder.mark
                 if batch.sends:
                     self.on_sent({row[2] for row in rows[1:]} or set(range(self.partitions)))
                 return Appended(committed=True, conflicts=[*conflicts, *_second(doubled, conflicts)])
             if what == "inbox":
-                return Appended(committed=False, inbox=_handed_out(holder, rows))
+                if inbox := _handed_out(holder, batch, rows):
+                    return Appended(committed=False, inbox=inbox)
+                own_alone = True  # those are of partitions whose leases are on their way here
             if what == "taken":
                 met = await self._met(starts, [row[1] for row in rows])
                 conflicts += met
@@ -96,10 +102,10 @@ class Commits:
             elif what == "fenced":
                 await self.see_what_is_left(holder, batch.epochs)
 
-    async def _write(self, sealed: Sealed, holder: Holder) -> Rows:
+    async def _write(self, sealed: Sealed, holder: Holder, epochs: dict[int, int]) -> Rows:
         async def once(again: bool) -> Rows:
             if again:
-                await self._refence(holder)
+                await self._refence(holder, epochs)
                 if await self._is_there(sealed):
                     return _DONE
                 sealed.values[1] = holder.fence
@@ -114,13 +120,13 @@ class Commits:
 
         return await self._connections.trying(once, leased_until=lambda: holder.until)
 
-    async def _refence(self, holder: Holder) -> None:
+    async def _refence(self, holder: Holder, epochs: dict[int, int]) -> None:
         """See to it that nothing sent before is still to be done; what is being done is waited for."""
         fence = (await self._connections.once(self._fence, holder.id))[0][0]
         if fence is None:
             self._holdings.dropped(list(self._holdings.held))
             raise LeaseLost("the database does not know this worker any more; others own its partitions now")
-        holder.fence = fence
+        await self._see(self._connections.once, holder, epochs)
 
     async def _is_there(self, sealed: Sealed) -> bool:
         evidence = sealed.evidence()
@@ -130,24 +136,28 @@ class Commits:
         return bool(await self._connections.once(self._evidence[question], *about))
 
     async def see_what_is_left(self, holder: Holder, epochs: dict[int, int]) -> None:
-        """Somebody took a partition: go on under the new fence, unless it is one of these.
+        """The fence was raised: go on under the new one, unless somebody took a partition of this owner. One is as bad
+        as all: under the new fence what is written to that one would no longer be refused.
 
         Raises:
-            LeaseLost: it is.
+            LeaseLost: somebody did.
         """
-        rows = await self._connections.rows(self._lost, holder.id, list(epochs), list(epochs.values()))
-        if not rows or rows[0][0]:
-            self._holdings.dropped(epochs)
-            raise lost(*next(iter(epochs.items())))
-        holder.fence = rows[0][1]
+        await self._see(self._connections.rows, holder, epochs)
+
+    async def _see(self, ask: Callable[..., Awaitable[Rows]], holder: Holder, epochs: dict[int, int]) -> None:
+        while True:
+            changes, held = self._holdings.changes, self._holdings.epochs_of(holder) | epochs
+            rows = await ask(self._lost, holder.id, list(held), list(held.values()))
+            if not rows or rows[0][0]:
+                self._holdings.dropped(held)
+                raise lost(*next(iter(epochs.items())))
+            if changes == self._holdings.changes:  # else what was taken meanwhile is to be looked at too
+                holder.fence = rows[0][1]
+                return
 
     def _draw(self, starts: list[RunRow]) -> None:
         for start in starts:
             start.key = self._keys.draw()
-
-    def _saw_up_to(self, holder: Holder, batch: Append, mark: int) -> None:
-        if mark and self._holdings.part_of(batch.epochs) is None:
-            holder.mark = mark
 
     async def _met(self, starts: list[RunRow], keys: list[int]) -> Conflicts:
         """The starts whose ids these runs have; their keys become 0."""
@@ -162,8 +172,10 @@ class Commits:
         return conflicts
 
 
-def _handed_out(holder: Holder, rows: Rows) -> list[Message]:
+def _handed_out(holder: Holder, batch: Append, rows: Rows) -> list[Message]:
+    """Messages of the partitions that the commit is for."""
     messages = [columns.message_row(tuple(row)[1:]) for row in rows]
+    messages = [message for message in messages if message.partition in batch.epochs]
     for message in messages:
         holder.told[message.id] = message.partition
     return messages

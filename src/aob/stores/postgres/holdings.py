@@ -42,6 +42,7 @@ class Holdings:
     def __init__(self) -> None:
         self.held: dict[int, Held] = {}
         self.holders: dict[str, Holder] = {}
+        self.changes = 0
         self._known: dict[int, int] | None = None
         self._known_holder: Holder | None = None
 
@@ -54,7 +55,7 @@ class Holdings:
         holder.mark = 0  # what waited before is to be seen
         self.held[lease.partition] = Held(holder, lease.epoch, position)
         _forget(holder, {lease.partition})
-        self._known = None
+        self._changed()
 
     def dropped(self, partitions: Iterable[int]) -> None:
         """These are held no more."""
@@ -63,6 +64,10 @@ class Holdings:
             self.held.pop(partition, None)
         for holder in self.holders.values():
             _forget(holder, gone)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.changes += 1
         self._known = None
 
     def holder_of(self, epochs: dict[int, int]) -> Holder:
@@ -88,6 +93,10 @@ class Holdings:
         """What an owner holds."""
         holder = self.holders.get(owner)
         return [partition for partition, held in self.held.items() if held.holder is holder]
+
+    def epochs_of(self, holder: Holder) -> dict[int, int]:
+        """What an owner holds, with the epochs."""
+        return {partition: held.epoch for partition, held in self.held.items() if held.holder is holder}
 
     def part_of(self, epochs: dict[int, int]) -> list[int] | None:
         """The partitions of a commit, where they are not all that are held."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from aob.clock import Clock
@@ -25,9 +26,11 @@ class Leases:
         self._holdings = holdings
         self._clock = clock
         self._news = news
+        self._turn = asyncio.Lock()
         self._skew_us: int | None = None
         schema = connections.options.schema
         self._acquire = in_schema("select *, aob.now_us() from aob.acquire_1($1, $2, $3, $4, $5)", schema)
+        self._lost = in_schema("select aob.lost_1($1, $2, $3)", schema)
         self._renew = in_schema("select aob.renew_1($1, $2, $3, $4)", schema)
         self._release = in_schema(
             "select aob.release_1((select id from aob.worker where name = $1), $2, $3, $4, $5, $6)", schema
@@ -42,16 +45,32 @@ class Leases:
 
     async def acquire(self, owner: str, ttl: float, most: int, only: list[int] | None = None) -> list[Lease]:
         """See `Store.acquire_some`."""
-        before, sent = self._clock.monotonic(), self._clock.now_us()
-        held = self._holdings.all_of(owner)
-        rows = await self._connections.rows(self._acquire, owner, round(ttl * _MICROSECONDS), held, only, most)
-        leases: list[Lease] = []
-        for worker, fence, partition, epoch, clean, last, now in rows:
-            lease = Lease(partition=partition, owner=owner, epoch=epoch, clean=clean)
-            self._holdings.took(lease, worker, fence, last, before + ttl)
-            self._measured(sent, now)
-            leases.append(lease)
-        return sorted(leases, key=lambda lease: lease.partition)
+        async with self._turn:
+            before, sent = self._clock.monotonic(), self._clock.now_us()
+            held = self._holdings.all_of(owner)
+            rows = await self._connections.rows(self._acquire, owner, round(ttl * _MICROSECONDS), held, only, most)
+            if rows and held:
+                await self._see_the_others(owner, {row[2] for row in rows})
+            leases: list[Lease] = []
+            for worker, fence, partition, epoch, clean, last, now in rows:
+                lease = Lease(partition=partition, owner=owner, epoch=epoch, clean=clean)
+                self._holdings.took(lease, worker, fence, last, before + ttl)
+                self._measured(sent, now)
+                leases.append(lease)
+            return sorted(leases, key=lambda lease: lease.partition)
+
+    async def _see_the_others(self, owner: str, taken: set[int]) -> None:
+        """The fence that comes with new leases is good for all that is held, so nothing of that may be gone.
+
+        Raises:
+            LeaseLost: somebody took some of it.
+        """
+        holder = self._holdings.holders[owner]
+        others = {p: epoch for p, epoch in self._holdings.epochs_of(holder).items() if p not in taken}
+        rows = await self._connections.rows(self._lost, holder.id, list(others), list(others.values()))
+        if rows[0][0]:
+            self._holdings.dropped(others)
+            raise lost(*next(iter(others.items())))
 
     async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
         """See `Store.renew`."""
