@@ -1,0 +1,297 @@
+"""The outside world: starts runs, sends to them, changes its mind; each call is repeated until it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aob.client.client import Client
+from aob.client.run import Run
+from aob.errors import CallerError, NoWorker, OperatorError, RunExists, RunFailed, RunFinished, RunNotFound
+from aob.testing.simulation.flows import flow, full_flow
+from aob.testing.simulation.node import Down, Node
+from aob.testing.simulation.plan import Plan
+from aob.testing.simulation.programs import Author, Op, Program, expected, walk
+from aob.workflow.definitions import Workflow
+
+if TYPE_CHECKING:
+    from aob.testing.simulation.world import World
+
+T = TypeVar("T")
+_AGAIN = (Down, OperatorError, NoWorker)
+
+
+class Tale:
+    """A top-level run as it is meant to be.
+
+    Args:
+        ends: how it may end; the value is known when it completes.
+    """
+
+    def __init__(self, run_id: str, program: Program, begins: float, workflow: Workflow[..., Any]) -> None:
+        self.run_id = run_id
+        self.program = program
+        self.begins = begins
+        self.workflow = workflow
+        self.value: Any = expected(program)
+        self.ends = {"completed"}
+        self.start = asyncio.Event()
+        self.outcome: tuple[str, Any] | None = None
+        self.acked: list[tuple[str, str]] = []
+        """Signals and updates that were answered: kind and id."""
+        self.sent: list[tuple[str, str]] = []
+
+
+class Outside:
+    """Everybody who calls.
+
+    Args:
+        world: where.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._draw = world.plan.stream("outside")
+        self.tales: list[Tale] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody still has something to do."""
+        return any(not task.done() for task in self._tasks)
+
+    async def all_said(self) -> None:
+        """Wait until nobody has anything to do."""
+        await asyncio.gather(*self._tasks)
+
+    def begin(self, tales: list[Tale]) -> None:
+        """Everybody goes to work."""
+        self.tales = tales
+        self._operator = asyncio.get_running_loop().create_task(self._operate())
+        for tale in tales:
+            for coro in self._roles(tale):
+                self._tasks.append(asyncio.get_running_loop().create_task(coro))
+
+    # --- roles ------------------------------------------------------------------------------------------------------
+
+    def _roles(self, tale: Tale) -> list[Any]:
+        plan, seed = self._world.plan, f"{self._world.plan.seed} {tale.run_id}"
+        roles: list[Any] = [self._starter(tale, Random(f"{seed} start"))]
+        for op in walk(tale.program):
+            if op[0] == "signals":
+                roles += [self._sender(tale, op, n, Random(f"{seed} {op[1]} {n}")) for n in range(op[2])]
+            elif op[0] == "updates":
+                roles += [self._updater(tale, op, i, Random(f"{seed} {op[1]} {i}")) for i in range(len(op[2]))]
+        draw = Random(f"{seed} roles")
+        poisonous = any(op[0] == "poison" for op in tale.program)
+        if poisonous:  # whatever reaches it wakes it, and it kills again
+            return roles
+        if plan.has("repeats") and not plan.may("retention") and draw.random() < 0.4:
+            roles.append(self._repeater(tale, Random(f"{seed} repeat")))
+        if plan.has("pauses") and draw.random() < 0.3:
+            roles.append(self._pauser(tale, Random(f"{seed} pause")))
+        if plan.has("cancels") and draw.random() < 0.2:
+            tale.ends.add("cancelled")
+            roles.append(self._ender(tale, Random(f"{seed} cancel"), _cancel))
+        if plan.has("terminates") and draw.random() < 0.1:
+            tale.ends.add("terminated")
+            roles.append(self._ender(tale, Random(f"{seed} terminate"), _terminate))
+        if plan.has("queries") and draw.random() < 0.3:
+            roles.append(self._asker(tale, Random(f"{seed} query")))
+        if plan.has("readers") and draw.random() < 0.3:
+            roles.append(self._reader(tale, Random(f"{seed} reader")))
+        return roles
+
+    async def _starter(self, tale: Tale, draw: Random) -> None:
+        await asyncio.sleep(tale.begins)
+        await self._insist(draw, lambda client: self._start(client, tale))
+        tale.start.set()
+        tale.outcome = await self._insist(draw, lambda client: self._outcome(client, tale), again=(TimeoutError,))
+
+    async def _start(self, client: Client, tale: Tale) -> Run[Any]:
+        return await client.start(tale.workflow, tale.program, run_id=tale.run_id)
+
+    async def _outcome(self, client: Client, tale: Tale) -> tuple[str, Any]:
+        run = await client.get(tale.run_id)
+        try:
+            return "completed", await run.result(timeout=120)
+        except RunFailed as e:
+            return (await run.status()), e
+
+    async def _sender(self, tale: Tale, op: Op, sender: int, draw: Random) -> None:
+        await self._until_started(tale, draw)
+        for i in range(op[3]):
+            id = f"{op[1]}.{sender}.{i}"
+            tale.sent.append(("signal", id))
+
+            async def send(client: Client, i: int = i, id: str = id) -> None:
+                run = await client.get(tale.run_id)
+                await run.signal(op[1], [sender, i], id=id)
+
+            if not await self._tell(tale, draw, send):
+                return
+            tale.acked.append(("signal", id))
+            await asyncio.sleep(draw.choice((0, 0, 1, 30)) * draw.random())
+
+    async def _updater(self, tale: Tale, op: Op, i: int, draw: Random) -> None:
+        await self._until_started(tale, draw)
+        id = f"{op[1]}.{i}"
+        tale.sent.append(("update", id))
+
+        async def update(client: Client) -> None:
+            run = await client.get(tale.run_id)
+            await run.update("add", op[1], op[2][i], id=id)
+
+        if await self._tell(tale, draw, update):
+            tale.acked.append(("update", id))
+
+    async def _repeater(self, tale: Tale, draw: Random) -> None:
+        await self._until_started(tale, draw)
+        await asyncio.sleep(draw.choice((0, 1, 60, 600)) * draw.random())
+        run: Run[Any] = await self._insist(draw, lambda client: self._start(client, tale))
+        if run.run_id != tale.run_id:
+            self._world.witness.wrong.append(f"I16: start of {tale.run_id} returned {run.run_id}")
+        other = [*tale.program, ["step", 0, 0, 0]]
+        try:
+            await self._insist(draw, lambda client: client.start(tale.workflow, other, run_id=tale.run_id))
+        except RunExists:
+            return
+        self._world.witness.wrong.append(f"I16: {tale.run_id} was started again with another input")
+
+    async def _pauser(self, tale: Tale, draw: Random) -> None:
+        await self._until_started(tale, draw)
+        await asyncio.sleep(draw.choice((0, 1, 60, 600)) * draw.random())
+        if await self._tell(tale, draw, lambda client: _on(client, tale, lambda run: run.pause("a while"))):
+            await asyncio.sleep(draw.choice((1, 60, 600)) * draw.random())
+            while await self._tell(tale, draw, lambda client: _on(client, tale, lambda run: run.resume())):
+                await asyncio.sleep(1)
+                if not await self._insist(draw, lambda client: _is_paused(client, tale)):
+                    return
+
+    async def _ender(self, tale: Tale, draw: Random, end: Callable[[Run[Any]], Awaitable[None]]) -> None:
+        await self._until_started(tale, draw)
+        await asyncio.sleep(draw.choice((0, 1, 60, 600)) * draw.random())
+        await self._tell(tale, draw, lambda client: _on(client, tale, end))
+
+    async def _asker(self, tale: Tale, draw: Random) -> None:
+        await self._until_started(tale, draw)
+        for _ in range(3):
+            await asyncio.sleep(draw.choice((0, 1, 60, 300)) * draw.random())
+
+            async def ask(client: Client) -> None:
+                count = await (await client.get(tale.run_id)).query("progress")
+                if not 0 <= count <= len(tale.program):
+                    self._world.witness.wrong.append(f"a query of {tale.run_id} was answered with {count}")
+
+            await self._tell(tale, draw, ask)
+
+    async def _reader(self, tale: Tale, draw: Random) -> None:
+        """Follows a run's events from process to process; each is seen once, in order."""
+        await self._until_started(tale, draw)
+        seen: list[int] = []
+
+        async def read(client: Client) -> None:
+            run = await client.get(tale.run_id)
+            async for event in run.events(after=seen[-1] if seen else 0):
+                seen.append(event.seq or 0)
+
+        await self._insist(draw, read)
+        if seen != list(range(1, len(seen) + 1)):
+            self._world.witness.wrong.append(f"I11: a reader of {tale.run_id} saw events {seen}")
+
+    async def _operate(self) -> None:
+        """Somebody looks after parked runs: mends what is broken, and resumes them."""
+        draw = Random(f"{self._world.plan.seed} operator")
+        while True:
+            await asyncio.sleep(120)
+            for run_id in await self._insist(draw, _parked):
+                self._world.witness.seen["parked"] += 1
+                self._world.ledger.mended.add(run_id)
+
+                async def resume(client: Client, run_id: str = run_id) -> None:
+                    await (await client.get(run_id)).resume()
+
+                try:
+                    await self._insist(draw, resume)
+                except CallerError as e:
+                    self._world.witness.note("operator", run_id, e.code)
+
+    # --- calling ----------------------------------------------------------------------------------------------------
+
+    async def _until_started(self, tale: Tale, draw: Random) -> None:
+        await asyncio.sleep(tale.begins)
+        await tale.start.wait()
+        await asyncio.sleep(draw.choice((0, 1, 10, 120)) * draw.random())
+
+    async def _tell(self, tale: Tale, draw: Random, fn: Callable[[Client], Awaitable[object]]) -> bool:
+        """Insist, unless the run has ended: then False."""
+        try:
+            await self._insist(draw, fn)
+        except (RunFinished, RunNotFound):
+            return False
+        return True
+
+    async def _insist(
+        self, draw: Random, fn: Callable[[Client], Awaitable[T]], again: tuple[type[Exception], ...] = ()
+    ) -> T:
+        """Call on one node after the other until one answers."""
+        while True:
+            node = self._node(draw)
+            if node is not None:
+                try:
+                    return await node.call(fn)
+                except (*_AGAIN, *again):
+                    self._world.witness.seen["call repeated"] += 1
+            await asyncio.sleep(0.2 + 2 * draw.random())
+
+    def _node(self, draw: Random) -> Node | None:
+        up = [node for node in self._world.nodes if node.up]
+        return draw.choice(up) if up else None
+
+
+async def _on(client: Client, tale: Tale, fn: Callable[[Run[Any]], Awaitable[None]]) -> None:
+    await fn(await client.get(tale.run_id))
+
+
+async def _parked(client: Client) -> list[str]:
+    return [run.run_id for run in (await client.list(status="parked")).runs]
+
+
+async def _is_paused(client: Client, tale: Tale) -> bool:
+    try:
+        return (await (await client.get(tale.run_id)).status()) == "paused"
+    except RunNotFound:
+        return False
+
+
+async def _cancel(run: Run[Any]) -> None:
+    await run.cancel("enough")
+
+
+async def _terminate(run: Run[Any]) -> None:
+    await run.terminate("enough")
+
+
+def _program(author: Author, plan: Plan, draw: Random) -> Program:
+    program = author.program()
+    if plan.has("poison") and draw.random() < 0.2 and not any(op[0] in ("signals", "updates") for op in program):
+        program.append(["poison", author.number(), draw.choice((1, 2, 1_000))])
+    return program
+
+
+def tales(world: World) -> list[Tale]:
+    """The runs of a seed."""
+    plan = world.plan
+    draw = plan.stream("tales")
+    author = world.author
+    return [
+        Tale(
+            f"r{n}",
+            _program(author, plan, draw),
+            draw.random() * plan.minutes * 60 * 0.7,
+            full_flow if plan.has("full") and draw.random() < 0.4 else flow,
+        )
+        for n in range(plan.runs)
+    ]

@@ -1,0 +1,55 @@
+"""What the outside world remembers: effects that attempts had, whoever made them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from aob.testing.simulation.loop import LIFE, Life
+from aob.workflow.attempt import Info
+
+Step = tuple[str, str, str]
+"""Tenant, run id and step."""
+
+
+class Ledger:
+    """Effects by step, and what activities ask the world for.
+
+    Args:
+        die: kills the process it is given.
+    """
+
+    def __init__(self, die: Callable[[Life], None]) -> None:
+        self.keys: dict[Step, set[str]] = {}
+        self.attempts: Counter[Step] = Counter()
+        self.mended: set[str] = set()
+        self.deaths: Counter[str] = Counter()
+        self._die = die
+        self._fresh = 0
+
+    def attempted(self, info: Info) -> None:
+        """An attempt has its effect now."""
+        step = (info.tenant, info.run_id, info.step or "")
+        self.keys.setdefault(step, set()).add(info.idempotency_key or "")
+        self.attempts[step] += 1
+
+    def fresh(self) -> int:
+        """Another number each time."""
+        self._fresh += 1
+        return self._fresh
+
+    async def poisoned(self, run_id: str, deaths: int) -> None:
+        """The process dies here, if it has not died of this run so often."""
+        life = LIFE.get()
+        if life is not None and self.deaths[run_id] < deaths and run_id not in self.mended:
+            self.deaths[run_id] += 1
+            self._die(life)
+            await asyncio.get_running_loop().create_future()
+
+
+def ledger_here() -> Ledger:
+    """The ledger of the world that the caller lives in."""
+    life = LIFE.get()
+    assert life is not None, "this activity runs in a simulated process only"
+    return life.node.ledger
