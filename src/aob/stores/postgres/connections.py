@@ -99,18 +99,22 @@ class Connections:
         """The rows of a statement that may be sent again when its outcome is unknown."""
         return await self.trying(lambda _: self.once(sql, *values))
 
-    async def trying(self, work: Callable[[bool], Awaitable[T]], leased_until: Callable[[], float] | None = None) -> T:
+    async def trying(
+        self, work: Callable[[bool], Awaitable[T]], leased_until: Callable[[], float] | None = None,
+        patience: float | None = None,
+    ) -> T:  # fmt: skip
         """Do `work(again)` until it is done; `again`: an earlier try may have been done, or not.
 
         Args:
             leased_until: when to give up while the database is away, by the monotonic clock; default: after the
                 patience.
+            patience: seconds; default: the store's.
 
         Raises:
             LeaseLost: it was away until the lease was over.
             OperatorError: what it failed with in the end.
         """
-        give_up = self._clock.monotonic() + self.options.patience
+        give_up = self._clock.monotonic() + (self.options.patience if patience is None else patience)
         tries, pause, again = 0, _FIRST_PAUSE, False
         while True:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aob.clock import Clock
 from aob.stores.postgres.connections import Connections
@@ -12,6 +13,7 @@ from aob.stores.postgres.statements import in_schema
 from aob.stores.rows import Lease, WorkerRow
 
 _MICROSECONDS = 1_000_000
+_AT_PARTING = 3.0
 
 
 class Leases:
@@ -100,7 +102,7 @@ class Leases:
             for lease in leases
             if (held := self._holdings.held.get(lease.partition)) is not None and held.epoch == lease.epoch
         )
-        await self._connections.rows(
+        await self._at_parting(
             self._release, leases[0].owner, [lease.partition for lease in leases], [lease.epoch for lease in leases],
             clean, self._connections.address.channel, self._news,
         )  # fmt: skip
@@ -114,7 +116,11 @@ class Leases:
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
-        await self._connections.rows(self._leave, owner, self._connections.address.channel, self._news)
+        await self._at_parting(self._leave, owner, self._connections.address.channel, self._news)
+
+    async def _at_parting(self, sql: str, *values: Any) -> None:
+        """Whoever stops does not wait for long: what is not handed over expires by itself."""
+        await self._connections.trying(lambda _: self._connections.once(sql, *values), patience=_AT_PARTING)
 
     async def measure(self) -> int:
         """Compare the clocks; the number of partitions."""
