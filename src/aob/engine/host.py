@@ -8,12 +8,7 @@ append <- commits <- records <- attempts, timers, messages, commands
 from __future__ import annotations
 
 import asyncio
-<<<<<<< HEAD
 from collections.abc import Callable, Sequence
-=======
-from collections.abc import Callable
-from functools import partial
->>>>>>> f96a205 (wip)
 from typing import Any
 
 import msgspec
@@ -29,7 +24,6 @@ from aob.engine.exporter import Exporter
 from aob.engine.inbox import Inbox
 from aob.engine.outbox import Outbox
 from aob.engine.partitions import NotOwner
-from aob.engine.patience import patiently
 from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.recovery import Quarantine, Recovery
 from aob.engine.residents import Residents
@@ -308,7 +302,7 @@ class Host:
         for key in keys:
             run = self.residents.by_key.get(key)
             if run is None:
-                self.spawn(patiently(self, partial(self.residents.load_key, key)))
+                self.spawn(self.residents.load_key(key))
             else:
                 self.fire_timers(run)
 
