@@ -227,7 +227,7 @@ class Inbox:
 
     async def _cancel(self, message: Message, sender: Sender) -> None:
         run = await self._host.residents.at_hand(message.tenant, message.run_id)
-        self._host.controls.stops.record_cancel(run, _reason(message))
+        await self._host.controls.stops.cancel_run(run, _reason(message))
 
     async def _terminate(self, message: Message, sender: Sender) -> None:
         run = await self._host.residents.at_hand(message.tenant, message.run_id)

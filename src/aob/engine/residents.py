@@ -206,7 +206,7 @@ class Residents:
 
     async def load_key(self, key: int) -> None:
         """Bring in the run with this key, if it is open."""
-        row = await self._host.store.run_by_key(key)
+        row = await patiently(self._host, lambda: self._host.store.run_by_key(key))
         if row is not None and row.ended is None and self._host.owns(row.partition):
             await self._load_or_park(row, lambda: self.get(row.tenant, row.run_id))
 
@@ -333,6 +333,7 @@ class Residents:
             and run.machine is not None
             and run.machine.waiting()
             and run.machine.mismatch is None
+            and run.stored_due == run.machine.timers.next_due()
         )
 
     def evict(self, run: ActiveRun) -> None:

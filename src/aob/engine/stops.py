@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aob.engine.active import ActiveRun
 from aob.engine.asker import HERE, Asker
+from aob.engine.recovery import is_poison
 from aob.errors import RunFinished
 from aob.kernel import events as ev
 
@@ -21,9 +22,15 @@ class Stops:
 
     async def cancel(self, tenant: str, run_id: str, reason: str) -> None:
         """Ask a run to stop; nothing happens to one that has ended or was asked before."""
-        run = await self._host.inbox.reach(tenant, run_id)
-        self.record_cancel(run, reason)
+        await self.cancel_run(await self._host.inbox.reach(tenant, run_id), reason)
         await self._host.commits.ack()
+
+    async def cancel_run(self, run: ActiveRun, reason: str) -> None:
+        """`cancel`, for a run in memory; one whose workers died of it is tried again, for it stops what it did."""
+        self.record_cancel(run, reason)
+        if is_poison(run.row):
+            await self._host.commits.ack()
+            await self.unpark(run)
 
     def record_cancel(self, run: ActiveRun, reason: str) -> None:
         """Put a cancel into the next commit."""
@@ -70,7 +77,7 @@ class Stops:
     def record_pause(self, run: ActiveRun, reason: str) -> None:
         """Put a pause into the next commit."""
         _refuse_ended(run, "paused")
-        if run.row.status != "paused":
+        if run.row.status != "paused" and not is_poison(run.row):
             self._host.record(run, ev.Paused(0, reason))
 
     async def resume(self, tenant: str, run_id: str) -> None:

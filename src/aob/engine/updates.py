@@ -91,12 +91,12 @@ class Updates:
         name = (run.tenant, run.run_id, step)
         self._waiting.setdefault(name, []).append(future)
         while not future.done():
-            await asyncio.wait([future, run.next_commit()], return_when=asyncio.FIRST_COMPLETED)
-            if run.terminal is not None and not future.done():
+            if run.terminal is not None:
                 self._waiting.pop(name, None)
                 raise RunFinished(f"run {run.run_id!r} ended before it answered the update", run_id=run.run_id)
             if self._host.failed is not None:
                 raise self._host.failed
+            await asyncio.wait([future, run.next_commit()], return_when=asyncio.FIRST_COMPLETED)
         return future.result()
 
     def completed(self, run: ActiveRun, event: ev.UpdateCompleted) -> None:
