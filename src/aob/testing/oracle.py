@@ -65,7 +65,7 @@ def problems(seen: Seen, keys: Keys | None = None, earlier: Iterable[Seen] = ())
 
 
 def _of_history(events: list[EventRow]) -> Iterator[str]:
-    numbers = [n for e in events for n in _numbers(e)]
+    numbers = [n for e in events for n in numbers_of(e)]
     if numbers != list(range(1, len(numbers) + 1)):
         yield f"its events are numbered {numbers}"
     epochs = [e.epoch for e in events]
@@ -91,7 +91,7 @@ def _of_history(events: list[EventRow]) -> Iterator[str]:
     yield from (f"the timer {step} fired {count} times" for step, count in fired.items() if count > 1)
 
 
-def _numbers(row: EventRow) -> range:
+def numbers_of(row: EventRow) -> range:
     """The `seq` of an event; of a gap those of all that it stands for."""
     event = ev.decode_event(row.kind, row.version, row.data)
     return range(event.first if isinstance(event, ev.Gap) else row.seq, row.seq + 1)
@@ -115,7 +115,7 @@ def _of_keys(keys: Keys) -> Iterator[str]:
 def _of_growth(before: Seen, after: Seen) -> Iterator[str]:
     for name, events in before.events.items():
         now = {e.seq: (e.chain, e.data) for e in after.events.get(name, [])}
-        gone = {n for e in after.events.get(name, []) if e.kind == GAP for n in _numbers(e)}
+        gone = {n for e in after.events.get(name, []) if e.kind == GAP for n in numbers_of(e)}
         if any(e.seq not in gone and now.get(e.seq) != (e.chain, e.data) for e in events):
             yield f"run {name[1]}: of {len(events)} events that were written some are gone or changed"
         if gone and (1 in gone or max(gone) >= after.runs[name].checkpoint):

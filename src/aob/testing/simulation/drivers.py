@@ -57,14 +57,9 @@ class Outside:
         self.tales: list[Tale] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    @property
-    def busy(self) -> bool:
-        """Whether somebody still has something to do."""
-        return any(not task.done() for task in self._tasks)
-
     async def all_said(self) -> None:
         """Wait until nobody has anything to do."""
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def begin(self, tales: list[Tale]) -> None:
         """Everybody goes to work."""
@@ -72,7 +67,18 @@ class Outside:
         self._operator = asyncio.get_running_loop().create_task(self._operate())
         for tale in tales:
             for coro in self._roles(tale):
-                self._tasks.append(asyncio.get_running_loop().create_task(coro))
+                task = asyncio.get_running_loop().create_task(coro)
+                task.add_done_callback(self._done)
+                self._tasks.append(task)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, RunNotFound) and self._world.plan.may("retention"):
+            return
+        if error is not None:
+            self._world.witness.wrong.append(
+                f"a call got an answer that it may not get: {type(error).__name__}: {error}"
+            )
 
     # --- roles ------------------------------------------------------------------------------------------------------
 

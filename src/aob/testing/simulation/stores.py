@@ -12,7 +12,7 @@ import msgspec
 from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull, StoreLocked, StoreUnavailable
 from aob.stores.changes import Changes
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, Appended, Lease, Message, RunRow
+from aob.stores.rows import Append, Appended, Lease, Message, RunRow, Swept
 from aob.testing.simulation.faults import Fate, Faults
 from aob.testing.simulation.loop import Life, SimLoop
 
@@ -240,14 +240,14 @@ class SimStore:
 
         await self._call("leave", leave)
 
-    async def sweep(self, lease: Lease, ended_before: int, limit: int) -> int:
+    async def sweep(self, lease: Lease, *args: Any, **kwargs: Any) -> Swept:
         """See `Store.sweep`."""
 
-        async def sweep() -> int:
-            count = await self.inner.sweep(lease, ended_before, limit)
-            if count:
+        async def sweep() -> Swept:
+            swept = await self.inner.sweep(lease, *args, **kwargs)
+            if swept.runs:
                 self._witness.deleted(self._life)
-            return count
+            return swept
 
         return await self._call("sweep", sweep)
 
