@@ -13,6 +13,7 @@ import msgspec
 from rich.text import Text
 
 from aob import __version__
+from aob.cli.exporters import progress_of
 from aob.cli.output import count, print_json, stdout
 from aob.cli.session import Here, Session
 from aob.client.client import Client
@@ -30,6 +31,7 @@ _LOG_LARGE = 256 * 1024 * 1024
 _DISK_LOW = 1024 * 1024 * 1024
 _DISK_OUT = 64 * 1024 * 1024
 _INBOX_OLD = 1_000
+_EXPORTER_LATE = 10_000
 
 _DEFAULTS = msgspec.to_builtins(Settings())
 
@@ -109,6 +111,12 @@ async def _examine_store(client: Client) -> AsyncGenerator[Finding]:
     tickets = await client.store.tickets(None, "open", None, _PAGE)
     if tickets:
         yield Finding("ok", "approvals", f"{count(len(tickets), 'ticket')} open", "aob approve list")
+    for progress in progress_of(await client.store.cursors()):
+        late = progress.behind >= _EXPORTER_LATE
+        yield Finding(
+            "warn" if late else "ok", "exporter", f"{progress.exporter}: {count(progress.behind, 'event')} behind",
+            "nothing that it lacks is deleted: start a worker that has it, or aob exporter drop NAME" if late else "",
+        )  # fmt: skip
     if counts["parked"]:
         yield Finding(
             "warn", "parked", f"{count(counts['parked'], 'run')}: {', '.join(r.run_id for r in parked)}",

@@ -61,6 +61,8 @@ def build() -> App:
     app.command(_group("workflow", "What there is to run.", list="workflows:list_"))
     transfer = {"export": "db:export", "import": "db:import_"}
     app.command(_group("db", "The store as a whole.", migrate="db:migrate", check="db:check", **transfer))
+    exporter = {"list": "exporters:list_", "drop": "exporters:drop"}
+    app.command(_group("exporter", "Who is given every event.", **exporter))
     app.command("aob.cli.doctor:doctor", name="doctor")
     app.command("aob.cli.completion:completion", name="completion")
     _globals(app)

@@ -98,6 +98,7 @@ _LINES = {
     "store_locked": "another program holds the store's lock: nothing is acknowledged until it lets go",
     "store_full": "the disk is full: nothing is acknowledged until there is space",
     "store_failed": "the store failed: {error}",
+    "export_failed": "exporter {exporter} failed: {error}; it is given the same events again in {seconds} s",
     "attempt_leaked": "an attempt of {run_id} {step} does not stop",
 }
 

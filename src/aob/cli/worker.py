@@ -7,7 +7,10 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.live import Live
 from rich.text import Text
 
@@ -15,15 +18,22 @@ from aob import telemetry
 from aob.cli.loading import workflows_of
 from aob.cli.output import stderr
 from aob.cli.processes import supervise
-from aob.cli.session import Here, Session
+from aob.cli.session import Here, Misuse, Session
 from aob.cli.telling import Teller, stop_signals
+from aob.worker.jsonlines import JsonLines
 from aob.worker.worker import Worker
 
 _REFRESH = 0.5
 
 
 async def worker(
-    module: str, /, *modules: str, processes: int | None = None, build: str | None = None, session: Here
+    module: str,
+    /,
+    *modules: str,
+    processes: int | None = None,
+    build: str | None = None,
+    export_jsonl: Annotated[Path | None, Parameter(env_var="AOB_EXPORT_JSONL")] = None,
+    session: Here,
 ) -> int:
     """Serve the workflows of modules until told to stop.
 
@@ -44,13 +54,21 @@ async def worker(
         modules: more of them
         processes: so many worker processes; one that dies is started again. More than one needs Postgres
         build: the build of the code that is served, such as a commit's short hash
+        export_jsonl: a file to which every event is added, a line of JSON each
     """
+    if export_jsonl is not None and not export_jsonl.absolute().parent.is_dir():
+        raise Misuse(f"--export-jsonl {export_jsonl}: there is no such folder")
     if processes is not None:
-        return await supervise(session, processes, (module, *modules, *(("--build", build) if build else ())))
+        options = [
+            *(("--build", build) if build else ()),
+            *(("--export-jsonl", str(export_jsonl)) if export_jsonl else ()),
+        ]
+        return await supervise(session, processes, (module, *modules, *options))
+    exporters = [JsonLines(export_jsonl)] if export_jsonl is not None else []
     served = [w for reference in (module, *modules) for w in workflows_of(reference)]
     teller = Teller(session)
     async with session.connect(build=build) as client:
-        serving = client.serve(*dict.fromkeys(served))
+        serving = client.serve(*dict.fromkeys(served), exporters=exporters)
         with_telemetry = telemetry.subscribe(teller.heard)
         try:
             teller.begins(serving, client.url)

@@ -131,7 +131,8 @@ class Runner:
     async def _pause(self, error: Exception) -> None:
         self._wait = min(self._wait * 2 or _FIRST_WAIT, _LONGEST_WAIT)
         seconds = round(self._wait * (0.5 + self._host.process.uniform()), 3)
-        telemetry.tell("export_failed", exporter=self._exporter.name, error=error, seconds=seconds)
+        what = f"{type(error).__name__}: {error}"
+        telemetry.tell("export_failed", exporter=self._exporter.name, error=what, seconds=seconds)
         await self._host.clock.sleep(seconds)
 
     async def _export(self, behind: dict[int, int]) -> None:

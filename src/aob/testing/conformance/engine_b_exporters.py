@@ -178,7 +178,8 @@ class ExporterTests(BesideSetting):
             unsubscribe()
         failed = [fields for fields in told if fields["name"] == "export_failed"]
         assert failed
-        assert {(fields["exporter"], str(fields["error"])) for fields in failed} == {("recorder", "nobody answers")}
+        told_of = {(fields["exporter"], fields["error"]) for fields in failed}
+        assert told_of == {("recorder", "ConnectionError: nobody answers")}
 
     async def test_10_what_an_exporter_took_before_a_crash_comes_again_under_the_same_ids(self) -> None:
         before, after = Recorder(), Recorder()
