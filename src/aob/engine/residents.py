@@ -17,7 +17,7 @@ from aob.engine.patience import patiently
 from aob.engine.recovery import is_poison
 from aob.errors import AobError, RunNotFound
 from aob.kernel import events as ev
-from aob.kernel.machine import Machine
+from aob.kernel.machine import Machine, Program
 from aob.kernel.states import TERMINAL_STATES
 from aob.stores.rows import RunRow
 
@@ -232,7 +232,7 @@ class Residents:
         host = self._host
         run = ActiveRun(row, None)
         host.refuse_strange(row.partition)
-        program = None if is_poison(row) else host.programs.get(row.workflow)
+        program = await self._program(row)
         if row.status in TERMINAL_STATES or row.status == "pending" or program is None:
             run.seq, run.chain, run.last_at = await self.history.tail(row)
             if (begun := self.by_id.get((row.tenant, row.run_id))) is not None:
@@ -259,6 +259,31 @@ class Residents:
             if run.busy == 0:
                 host.idle(run)
         return run
+
+    async def _program(self, row: RunRow) -> Program | None:
+        """The code of a run, if it is served. A child's may be known through its parent alone, which calls it."""
+        programs = self._host.programs
+        if is_poison(row) or row.status in TERMINAL_STATES:
+            return None
+        parent = row.parent
+        if row.workflow not in programs and parent is not None and (row.tenant, parent) not in self._reserved:
+            found = await self._host.store.get_run(row.tenant, parent)
+            if found is not None and found.status not in TERMINAL_STATES:
+                await self.load_or_park(found)
+        return programs.get(row.workflow)
+
+    def now_served(self, workflow: str) -> None:
+        """This workflow's code has become known: runs of it that are in memory without it are brought in again."""
+        for run in self.all():
+            if run.machine is None and run.row.workflow == workflow and not run.ended and not is_poison(run.row):
+                self._host.spawn(self._bring_in_again(run))
+
+    async def _bring_in_again(self, run: ActiveRun) -> None:
+        while run.pending:
+            await self._host.commits.ack()
+        if self.by_id.get((run.tenant, run.run_id)) is run and not run.ended:
+            self.evict(run)
+            await self.load_key(run.row.key)
 
     def _admit_loaded(self, run: ActiveRun) -> None:
         if self.admitted is not None:

@@ -261,7 +261,9 @@ class Starts:
         host = self._host
         plan: ChildPlan = step.plan
         program: Workflow[..., object] = plan.workflow
-        host.programs.setdefault(program.name, program)
+        if program.name not in host.programs:
+            host.programs[program.name] = program
+            host.residents.now_served(program.name)
         assert run.machine is not None
         started = run.machine.started
         child_id = plan.run_id or child_run_id(run.run_id, program.name, int(step.id.rpartition("#")[2]))

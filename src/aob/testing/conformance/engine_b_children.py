@@ -9,7 +9,7 @@ import aob
 from aob.testing.conformance import engine_flows as flows
 from aob.testing.conformance.engine_b_cancel import note
 from aob.testing.conformance.engine_b_setting import BesideSetting, a_while, failure, has, of_kind, sound
-from aob.testing.conformance.engine_harness import eventually, outcome
+from aob.testing.conformance.engine_harness import eventually, outcome, reaches
 
 
 class Empty(Exception):
@@ -52,6 +52,22 @@ class ChildTests(BesideSetting):
             assert (first.data["parent"], first.data["parent_step"]) == ("r", "twice#2")
             scheduled = await of_kind(run, "step_scheduled")
             assert [e.data["target"] for e in scheduled] == ["r~twice.1", "r~twice.2"]
+
+    async def test_child_whose_code_is_known_through_its_parent_alone_goes_on_after_a_restart(self) -> None:
+        @aob.workflow
+        async def parent() -> list[object]:
+            return await flows.waits("go")
+
+        async with self.engine() as engine:
+            client = await engine.open(parent)
+            for n, graceful in enumerate((False, True)):
+                run = await client.start(parent, run_id=f"r{n}")
+                await reaches(run, "waiting")
+                await reaches(await client.get(f"r{n}~waits.1"), "waiting")
+                client = await engine.restart(parent, graceful=graceful)
+                await (await client.get(f"r{n}~waits.1")).signal("go", 1)
+                await (await client.get(f"r{n}~waits.1")).signal("go", "end")
+                assert await outcome(await client.get(f"r{n}")) == [1]
 
     async def test_child_that_fails_raises_with_the_whole_chain_of_causes(self) -> None:
         @aob.workflow
