@@ -383,13 +383,15 @@ class Commits:
             if kind == "checkpoint":
                 run.row.checkpoint = seq
                 group.summaries[id(run)] = run
-        for run in group.summaries.values():
-            run.row.updated = now
+        # that a run has ended is said with its last event, which may wait in a later group
+        summaries = [run.row for run in group.summaries.values() if run.closed or not run.ended]
+        for row in summaries:
+            row.updated = now
         return Append(
             epochs=self.epochs,
             starts=[r.row for r in group.starts.values()],
             events=rows,
-            summaries=[r.row for r in group.summaries.values()],
+            summaries=summaries,
             blobs=blobs,
             seen=[(r.row, i) for r, i in group.seen],
             tickets=group.tickets,
