@@ -109,6 +109,34 @@ class TestACut:
             assert between.cuts == 3
             assert [m.body for m in await store.waiting()] == [b"body-0", b"body-1", b"body-2"]
 
+    async def test_a_message_that_is_dealt_with_before_it_is_sent_again_counts_once(
+        self, server: Cluster, url: str, when: str, more: str
+    ) -> None:
+        async with cuttable(server, url, more) as (between, sender):
+            owner = await opened(url)
+            epochs = {lease.partition: lease.epoch for lease in await owner.acquire_some("owner", TTL, 1_000)}
+            dealt: list[bytes] = []
+
+            async def deal() -> None:
+                takes: list[int] = []
+                while True:
+                    appended = await owner.append(Append(epochs=epochs, takes=takes))
+                    dealt.extend(m.body for m in appended.inbox)
+                    takes = [] if appended.committed else [*takes, *(m.id for m in appended.inbox)]
+                    await asyncio.sleep(0)
+
+            dealing = asyncio.create_task(deal())
+            sent = [b"body-%d" % n for n in range(8)]
+            for body in sent:
+                setattr(between, when, lambda data, mark=body: mark in data)
+                await sender.send(a_message(body=body))
+            await asyncio.sleep(0.1)
+            dealing.cancel()
+            await asyncio.gather(dealing, return_exceptions=True)
+            await owner.close()
+            assert between.cuts == len(sent)
+            assert dealt == sent
+
     async def test_a_start_that_is_sent_counts_once(self, server: Cluster, url: str, when: str, more: str) -> None:
         async with cuttable(server, url, more) as (between, store):
             setattr(between, when, lambda data: b"run-x" in data)

@@ -30,7 +30,7 @@ class Sending:
         self._news = news
         self.partitions = 1
         schema = connections.options.schema
-        self._send = in_schema(f"select * from aob.send_1({marks(4 + 18)})", schema)
+        self._send = in_schema(f"select * from aob.send_1({marks(5 + 18)})", schema)
         self._ids = in_schema("select nonce, id from aob.inbox where nonce = any ($1::bigint[])", schema)
         self._runs = in_schema(
             f"select {columns.RUN} from aob.run where (tenant, run_id) in "
@@ -82,7 +82,7 @@ class Sending:
             values = columns.run_columns(starts) if starts else columns.NO_RUNS
             try:
                 return again, await self._connections.once(
-                    self._send, columns.messages_value(messages, others, nonces), [m.body for m in messages],
+                    self._send, None if starts else nonces[0], columns.messages_value(messages, others, nonces), [m.body for m in messages],
                     self._connections.address.channel, self._news, *values,
                 )  # fmt: skip
             except driver.DatabaseError as e:

@@ -94,6 +94,14 @@ create table aob.inbox (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 create index inbox_transaction on aob.inbox (transaction);
 
+-- Sends of late: one that is sent again, because its answer was lost, is not counted twice though its messages were
+-- dealt with meanwhile.
+create table aob.sent (
+    nonce       bigint primary key,         -- of the first message
+    at          bigint not null default aob.now_us()
+);
+create index sent_at on aob.sent (at);
+
 create table aob.reply (
     id          text primary key,
     expires     bigint not null,

@@ -63,6 +63,7 @@ begin
     end loop;
     perform aob.delete_runs_1(p_partition, v_gone);
     delete from aob.reply where expires < aob.now_us();
+    delete from aob.sent where at < aob.now_us() - 600000000;
     if v_blocked or cardinality(v_looked_at) < p_limit then
         return query select cardinality(v_gone), null::bigint, null::bigint;
     else
