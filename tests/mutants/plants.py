@@ -165,6 +165,36 @@ PLANTS: dict[str, Plant] = {
         (("kernel/machine.py", "        if self.flags & ~flags.KNOWN:\n", "        if self.flags < 0:\n"),),
         cheap=True,
     ),
+    "one position stands for the logs of all partitions": Plant(
+        "I10",
+        "tests/conformance/test_partitions_export.py",
+        (
+            (
+                "engine/outbox.py",
+                "{partition: self._positions[partition] for",
+                "{partition: max(self._positions.values()) for",
+            ),
+        ),
+        cheap=True,
+    ),
+    "events count as exported before they are": Plant(
+        "I10",
+        "tests/conformance/test_engine_b_memory.py -k test_10",
+        (
+            (
+                "engine/outbox.py",
+                "        await self._exporter.export(batch)\n        for partition",
+                "        for partition",
+            ),
+            (
+                "engine/outbox.py",
+                "cursors.append((name, partition, position))\n        await host.commits.ack()\n",
+                "cursors.append((name, partition, position))\n        await host.commits.ack()\n"
+                "        await self._exporter.export(batch)\n",
+            ),
+        ),
+        cheap=True,
+    ),
     "tasks are kept in sets by their address": Plant(
         "I15",
         "tests/properties/test_corpus.py -k fresh",
@@ -222,6 +252,54 @@ PLANTS: dict[str, Plant] = {
                 "            self._host.commits.group().after.append(lambda: self._host.spawn(get(*name)))",
             ),
         ),
+    ),
+    "who was replaced may still delete": Plant(
+        "I21",
+        "tests/conformance/test_engine_b_sqlite.py -k replaced_owner_deletes",
+        (
+            (
+                "stores/sqlite/removal.py",
+                "        self._commits.guard(lease.partition, lease.epoch)\n        execute",
+                "        execute",
+            ),
+        ),
+        cheap=True,
+    ),
+    "a child goes though its parent waits for its result": Plant(
+        "I21",
+        "tests/conformance/test_engine_b_sqlite.py -k childs_result_stays",
+        (
+            (
+                "stores/sqlite/removal.py",
+                "select p.run_id from run p where p.tenant",
+                "select p.run_id from run p where p.ended = 0 and p.tenant",
+            ),
+        ),
+        cheap=True,
+    ),
+    "what is not exported is deleted": Plant(
+        "I21",
+        "tests/conformance/test_engine_b_sqlite.py -k stays_until_it_is_exported",
+        (
+            (
+                "stores/sqlite/removal.py",
+                "return _NEVER if passed is None else passed",
+                "return _NEVER",
+            ),
+        ),
+        cheap=True,
+    ),
+    "a run goes while it is forked": Plant(
+        "I21",
+        "tests/unit/engine/test_held.py",
+        (
+            (
+                "engine/retention.py",
+                "host.residents.in_use(partition)",
+                "[]",
+            ),
+        ),
+        cheap=True,
     ),
     "an error of the store is passed over": Plant(
         "I22",
