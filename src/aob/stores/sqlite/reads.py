@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -127,18 +128,36 @@ class Reads:
             StoreCorrupt: an event is missing or not what was written.
         """
         # the event before comes along for its chain
-        first = max(after - 1, 0)
-        found: list[EventRow] = []
-        for key, low, high in self._parts(run, first, _LAST if until is None else until):
-            wanted = limit + (after > 0) - len(found)
-            if wanted <= 0:
-                break
-            rows = self.rows(_EVENTS, (key, max(low, first), high, wanted))
-            found += [columns.event_row(row) for row in rows]
+        first, last = max(after - 1, 0), _LAST if until is None else until
+        parts = self._parts(run, first, last)
+        if len(parts) < 2:
+            found = self._read(parts, first, limit + (after > 0))
+        else:
+            with self._one_moment():  # the runs of a line of forks may be deleted by another process, all at once
+                found = self._read(self._parts(run, first, last), first, limit + (after > 0))
         before = found.pop(0) if found and found[0].seq <= after else None
         del found[limit:]
         check_chain(found, after, before.chain if before else 0, self._path)
         return found
+
+    def _read(self, parts: list[tuple[int, int, int]], first: int, limit: int) -> list[EventRow]:
+        found: list[EventRow] = []
+        for key, low, high in parts:
+            wanted = limit - len(found)
+            if wanted <= 0:
+                break
+            rows = self.rows(_EVENTS, (key, max(low, first), high, wanted))
+            found += [columns.event_row(row) for row in rows]
+        return found
+
+    @contextmanager
+    def _one_moment(self) -> Generator[None]:
+        """All that is read in this block is as it was at one moment."""
+        self.rows("begin")
+        try:
+            yield
+        finally:
+            self.rows("rollback")
 
     def checkpoints(self, partition: int, after: int, limit: int) -> list[EventRow]:
         """See `Store.checkpoints`."""
