@@ -61,10 +61,29 @@ class Exporter(Protocol):
         ...
 
 
-def log_event(row: LogRow, event: ev.Event) -> LogEvent:
-    """An event as exporters see it."""
+def log_event(row: LogRow, data: bytes) -> LogEvent:
+    """An event as exporters see it.
+
+    Args:
+        data: the row's, with payloads as they were.
+
+    Raises:
+        UnknownEvent: this version of aob does not know it.
+    """
+    names = _FIELDS.get((row.kind, row.version))
+    values: list[Any] = _decode(data)
+    if names is not None and len(values) == len(names):
+        fields = dict(zip(names, values, strict=True))  # a fifth of the time that the event as a struct would take
+        at, step = fields.pop("at"), fields.pop("step", None)
+    else:
+        event = ev.decode_event(row.kind, row.version, data, run_id=row.run_id)
+        at, step, fields = event.at, getattr(event, "step", None), ev.event_data(event)
     return LogEvent(
         id=f"{row.partition}:{row.position}", partition=row.partition, position=row.position, tenant=row.tenant,
-        run_id=row.run_id, workflow=row.workflow, seq=row.seq, at=to_datetime(event.at), kind=row.kind,
-        step=getattr(event, "step", None), data=ev.event_data(event),
+        run_id=row.run_id, workflow=row.workflow, seq=row.seq, at=to_datetime(at), kind=row.kind, step=step,
+        data=fields,
     )  # fmt: skip
+
+
+_decode = msgspec.json.Decoder().decode
+_FIELDS = {(e.KIND, e.VERSION): e.__struct_fields__ for e in ev.EVENTS if e is not ev.Gap}

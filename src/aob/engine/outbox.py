@@ -149,16 +149,15 @@ class Runner:
         batch: list[LogEvent] = []
         size = 0
         for number, row in enumerate(rows, 1):
-            event = ev.decode_event(row.kind, row.version, row.data, run_id=row.run_id)
-            weight = len(row.data)
-            if may_be_marked(row.data):
-                event = await self._host.payloads.open(event, row.data)
-                weight = len(ev.encode_event(event))
-            if batch and size + weight > BATCH_BYTES:
+            data = row.data
+            if may_be_marked(data):
+                event = ev.decode_event(row.kind, row.version, data, run_id=row.run_id)
+                data = ev.encode_event(await self._host.payloads.open(event, data))
+            if batch and size + len(data) > BATCH_BYTES:
                 yield batch
                 batch, size = [], 0
-            batch.append(log_event(row, event))
-            size += weight
+            batch.append(log_event(row, data))
+            size += len(data)
             if number % _BREATHE == 0:
                 await asyncio.sleep(0)  # runs go on meanwhile
         if batch:
