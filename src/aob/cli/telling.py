@@ -95,6 +95,7 @@ _LINES = {
     "run_parked": "parked {run_id}: {reason}",
     "message_unreadable": "a {kind} message to {run_id} was encrypted with another codec: start a worker that has it",
     "turn_blocked": "workflow code blocks for {seconds} s in {run_id}",
+    "store_away": "the store cannot be reached; this worker goes on by itself when it can: {error}",
     "store_locked": "another program holds the store's lock: nothing is acknowledged until it lets go",
     "store_full": "the disk is full: nothing is acknowledged until there is space",
     "store_failed": "the store failed: {error}",

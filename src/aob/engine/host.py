@@ -88,19 +88,30 @@ class Host:
 
     async def start(self, leases: list[Lease]) -> None:
         """Begin with these partitions: recover their open runs, then go on."""
+        self.spawn(self._renew())  # recovery may take longer than a lease lasts
         await self.take(leases)
         self.commits.poke()
         self.spawn(self.inbox.watch())
-        self.spawn(self._renew())
         self.outbox.start()
         self.spawn(sweep_for_ever(self))
 
     async def take(self, leases: list[Lease]) -> None:
-        """Take partitions over, beside those that are held: recover their open runs."""
+        """Take partitions over, beside those that are held: recover their open runs.
+
+        Raises:
+            LeaseLost: they are not recovered, for the leases are over, or the store did not answer. The host ends, for
+                nobody would look at those runs again.
+        """
         self.commits.start(leases)
         epoch = max(lease.epoch for lease in leases)
         telemetry.tell("lease_taken", partitions=len(leases), held=len(self.commits.leases), epoch=epoch)
-        await Recovery(self).recover(leases)
+        try:
+            await Recovery(self).recover(leases)
+        except (StoreLocked, StoreUnavailable) as e:
+            error = LeaseLost(f"open runs could not be taken over: {e.message}")
+            self.commits.stop(error)
+            self._stopped(error)
+            raise error from e
         await self.outbox.take([lease.partition for lease in leases])
 
     def owns(self, partition: int) -> bool:

@@ -17,7 +17,15 @@ from aob.engine.handover import hand_over, quietest
 from aob.engine.host import Host
 from aob.engine.partitions import fair_share
 from aob.engine.payloads import PayloadCodec
-from aob.errors import AobError, DuplicateDefinition, LeaseLost, NotSupported, OperatorError, StoreLocked
+from aob.errors import (
+    AobError,
+    DuplicateDefinition,
+    LeaseLost,
+    NotSupported,
+    OperatorError,
+    StoreLocked,
+    StoreUnavailable,
+)
 from aob.kernel import guard
 from aob.process import Process, settle_memory, watch_blocking
 from aob.settings import Settings
@@ -70,7 +78,8 @@ class Worker:
         self._ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        await self._share()
+        with suppress(LeaseLost, StoreLocked):  # as below: it is tried again
+            await self._share()
         if self.host is None:
             telemetry.tell("standing_by")
         self._sharing = asyncio.get_running_loop().create_task(self._keep_share())
@@ -135,6 +144,9 @@ class Worker:
                 await self._share()
             except (LeaseLost, StoreLocked):
                 continue  # somebody else was quicker, or holds the store's lock just now
+            except StoreUnavailable as e:
+                telemetry.tell("store_away", error=e)
+                await self._clock.sleep(ttl / 10)
             except AobError as e:
                 self._lost(e)
                 return
