@@ -222,8 +222,7 @@ class Inbox:
 
     async def _child_ended(self, message: Message, sender: Sender) -> None:
         body = msgspec.json.decode(message.body, type=ChildEnded)
-        parent = await self._host.residents.at_hand(message.tenant, message.run_id)
-        await self._host.starts.child_ended(parent, body.child)
+        await self._host.starts.child_ended(message.tenant, message.run_id, body.child)
 
     async def _cancel(self, message: Message, sender: Sender) -> None:
         run = await self._host.residents.at_hand(message.tenant, message.run_id)

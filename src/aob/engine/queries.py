@@ -33,12 +33,14 @@ class Queries:
         """
         run = await self._host.residents.get(tenant, run_id)
         machine = run.machine
-        while machine is not None and machine.seq == 0 and not run.ended and not run.gone:
+        while machine is not None and not machine.begun and not run.ended and not run.gone:
             await run.next_commit()  # its code has not begun
         if machine is None or machine.closing:
             machine = Machine(program_of(self._host, run.row))
             await self._host.residents.replay(machine, run.row)
             try:
+                if machine.seq == 0:
+                    raise NoWorker(f"run {run_id!r} has not begun, so it answers nothing yet", run_id=run_id)
                 return _answer(machine, name, payload)
             finally:
                 machine.close()

@@ -324,7 +324,7 @@ class Starts:
         """After a restart: the child may have ended, be on its way, or never have been started."""
         host = self._host
         row = await host.store.get_run(run.tenant, child_id)
-        if run.ended or step.done() or host.failed is not None:
+        if run.ended or run.gone or step.done() or host.failed is not None:
             return
         plan: ChildPlan = step.plan
         if row is None:
@@ -336,7 +336,7 @@ class Starts:
             if await self._begins_again(step, row):
                 return
             terminal = await host.residents.terminal_event(row)
-            if terminal is not None and not step.done() and not run.ended:
+            if terminal is not None and not (step.done() or run.ended or run.gone):
                 self._deliver(run, step, terminal, row)
         else:
             await host.residents.get(run.tenant, child_id)
@@ -361,11 +361,12 @@ class Starts:
         if step is not None:
             self._deliver(parent, step, event, child.row)
 
-    async def child_ended(self, parent: ActiveRun, run_id: str) -> None:
+    async def child_ended(self, tenant: str, parent_id: str, run_id: str) -> None:
         """A child ended while its parent was not in memory."""
         host = self._host
-        row = await host.store.get_run(parent.tenant, run_id)
+        row = await host.store.get_run(tenant, run_id)
         terminal = await host.residents.terminal_event(row) if row is not None else None
+        parent = await host.residents.at_hand(tenant, parent_id)
         step = self._step_of(parent, run_id)
         if row is not None and step is not None and terminal is not None:
             self._deliver(parent, step, terminal, row)

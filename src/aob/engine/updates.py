@@ -53,7 +53,7 @@ class Updates:
         if machine is None or machine.mismatch is not None:
             program_of(host, run.row)
             raise NoWorker(f"run {run.run_id!r} is parked, so it takes no updates", run_id=run.run_id)
-        while machine.seq == 0 and not run.ended:
+        while not machine.begun and not run.ended:
             await run.next_commit()
         bound = machine.check_update(name, *msgspec.json.decode(payload, type=Arguments))
         self._signals.counts(run, step if id is not None else None)

@@ -734,6 +734,11 @@ class Machine:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    @property
+    def begun(self) -> bool:
+        """The function runs: it has been started, and no checkpoint is about to start it again."""
+        return self.seq > 0 and self._restart is None
+
     def waiting(self) -> bool:
         """Nothing to do but wait: for a timer, a message, a person or a child."""
         return not any(s.kind in ("activity", "side_effect", "signal_run") for s in self.open.values())
