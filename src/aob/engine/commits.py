@@ -212,7 +212,7 @@ class Commits:
 
     def poke(self) -> None:
         """Commit soon, be it empty: the store says then what waits in the inbox."""
-        if self.failed is None:
+        if self.failed is None and self.leases:
             self.group().after.append(_nothing)
 
     async def alone(self, partition: int, work: Callable[[Lease], Awaitable[T]]) -> T:

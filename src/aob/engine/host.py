@@ -99,19 +99,19 @@ class Host:
         """Take partitions over, beside those that are held: recover their open runs.
 
         Raises:
-            LeaseLost: they are not recovered, for the leases are over, or the store did not answer. The host ends, for
-                nobody would look at those runs again.
+            LeaseLost: they are not recovered, for the leases are over, or the store did not answer; or leases of what
+                is held had run out unnoticed. The host ends, for nobody would look at those runs again.
         """
+        again = [lease.partition for lease in leases if lease.partition in self.commits.leases]
         self.commits.start(leases)
         epoch = max(lease.epoch for lease in leases)
         telemetry.tell("lease_taken", partitions=len(leases), held=len(self.commits.leases), epoch=epoch)
+        if again:
+            raise self._ended(LeaseLost(f"the leases of {len(again)} partitions had run out"))
         try:
             await Recovery(self).recover(leases)
         except (StoreLocked, StoreUnavailable) as e:
-            error = LeaseLost(f"open runs could not be taken over: {e.message}")
-            self.commits.stop(error)
-            self._stopped(error)
-            raise error from e
+            raise self._ended(LeaseLost(f"open runs could not be taken over: {e.message}")) from e
         await self.outbox.take([lease.partition for lease in leases])
 
     def owns(self, partition: int) -> bool:
@@ -172,9 +172,13 @@ class Host:
                 renewed = asked
                 self.residents.evict_idle()
                 continue
-            self.commits.stop(error)
-            self._stopped(error)
+            self._ended(error)
             return
+
+    def _ended(self, error: AobError) -> AobError:
+        self.commits.stop(error)
+        self._stopped(error)
+        return error
 
     def _stopped(self, error: AobError) -> None:
         if self.failed is not None:

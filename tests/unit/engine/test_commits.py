@@ -101,3 +101,36 @@ async def test_a_summary_says_that_a_run_has_ended_no_sooner_than_its_history() 
     assert [kinds for kinds, _ in told if kinds] == [["signal_received"], ["run_completed"]]
     assert [kinds for kinds, statuses in told if "completed" in statuses] == [["run_completed"]]
     await inner.close()
+
+
+async def test_who_owns_nothing_asks_for_no_messages() -> None:
+    inner = await open_store("sqlite://", clock=SystemClock(), process=SystemProcess())
+    asked: list[Append] = []
+
+    class Watching(StoreAround):
+        async def append(self, batch: Append) -> Appended:
+            asked.append(batch)
+            return await self.inner.append(batch)
+
+    class NoMessages:
+        async def ready(self, messages: list[Message]) -> None:
+            return
+
+        def take(self, messages: list[Message]) -> None:
+            return
+
+    lease = await inner.acquire(0, "me", 60)
+    assert isinstance(lease, Lease)
+    commits = Commits(
+        cast("Store", Watching(inner)), SystemClock(), Payloads(inner, None, 1000), applied=lambda records, seqs: None,
+        conflicts=lambda run, existing: None, inbox=NoMessages(), stopped=lambda error: None,
+    )  # fmt: skip
+    commits.start([lease])
+    commits.poke()
+    await commits.drained()
+    assert len(asked) == 1
+    commits.give_up(0)
+    commits.poke()
+    await asyncio.sleep(0.01)
+    assert len(asked) == 1
+    await inner.close()

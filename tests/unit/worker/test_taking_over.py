@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
+
 import aob
 from aob.client.client import Client
 from aob.clock import SystemClock
-from aob.errors import OperatorError, StoreLocked, StoreUnavailable
+from aob.errors import LeaseLost, OperatorError, StoreLocked, StoreUnavailable
 from aob.settings import load
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.protocol import Store
@@ -121,4 +123,23 @@ async def test_a_worker_outlives_a_store_that_is_away_for_longer_than_its_lease(
             await eventually(lambda: not store.fails["announce"], "the store to be asked again and again")
             asked = store.asked["announce"]
             await eventually(lambda: store.asked["announce"] > asked, "it to be asked when it is there again")
+            await finishes(run, worker)
+
+
+async def test_a_worker_that_is_given_its_own_partitions_again_begins_anew_with_them() -> None:
+    """They had run out, and it had not noticed."""
+    state = MemoryState(PARTITIONS)
+    async with left_behind(state) as run:
+        store = Faulty(state)
+        async with client_of(store) as other, other.serve(counts) as worker:
+            store.dawdles["renew"] = 10 * TTL
+            host = worker.host
+            assert host is not None
+            await eventually(lambda: store.asked["renew"] > 0, "a renewal to hang")
+            await asyncio.sleep(TTL)
+            leases = await other.store.acquire_some(other.process.name, TTL, PARTITIONS)
+            store.dawdles.clear()
+            with pytest.raises(LeaseLost):
+                await host.take(leases)
+            await eventually(lambda: worker.host not in (None, host), "it to begin anew")
             await finishes(run, worker)
