@@ -16,6 +16,7 @@ from aob.engine.ids import idempotency_key, ticket_id
 from aob.engine.partitions import NotOwner
 from aob.engine.patience import patiently
 from aob.engine.starts import LetGo, Signal
+from aob.engine.unserved import NotServed
 from aob.errors import (
     AobError,
     BadPayload,
@@ -174,12 +175,13 @@ class Dispatch:
             host.record(run, event)
 
     async def _signal(self, tenant: str, run_id: str, signal: Signal) -> None:
-        """A signal in the next commit: as the event itself, or as a message where another process owns the run."""
+        """A signal in the next commit: as the event itself, or as a message where another process owns the run, or none
+        has its code."""
         host = self._host
         try:
             other = await host.residents.at_hand(tenant, run_id)
             host.controls.signals.signal(other, signal.name, signal.payload, signal.id)
-        except NotOwner:
+        except (NotOwner, NotServed):
             row = await host.store.get_run(tenant, run_id)
             if row is not None and row.status in TERMINAL_STATES:
                 raise RunFinished(f"run {run_id!r} has ended ({row.status})", run_id=run_id) from None

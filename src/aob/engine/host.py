@@ -29,6 +29,7 @@ from aob.engine.recovery import Quarantine, Recovery
 from aob.engine.residents import Residents
 from aob.engine.retention import sweep_for_ever
 from aob.engine.starts import Starts
+from aob.engine.unserved import Unserved
 from aob.engine.wakeups import Wakeups
 from aob.errors import AobError, LeaseLost, StoreLocked, StoreUnavailable
 from aob.kernel import events as ev
@@ -78,6 +79,7 @@ class Host:
         self.quarantine = Quarantine(self)
         self.dispatch = Dispatch(self)
         self.starts = Starts(self)
+        self.unserved = Unserved(self)
         self.controls = Controls(self)
         self.outbox = Outbox(self, exporters)
         self._dirty: dict[int, ActiveRun] = {}

@@ -22,6 +22,7 @@ from aob.engine.patience import patiently
 from aob.engine.payloads import is_sealed
 from aob.engine.starts import ChildEnded, Reason, Signal, StartRequest, Withdraw
 from aob.engine.tickets import Decision
+from aob.engine.unserved import NotServed
 from aob.errors import AobError, LeaseLost, NoWorker, OperatorError, StoreCorrupt
 from aob.stores.rows import Message
 
@@ -168,6 +169,12 @@ class Inbox:
             if not sender.told:
                 self._pass_on(message)
             return
+        except NotServed as e:
+            if message.reply is None:
+                host.unserved.keep(message)
+            else:
+                sender.tell_error(e)
+            return
         except OperatorError as e:
             if host.failed is not None or isinstance(e, LeaseLost):
                 return  # the next owner deals with it
@@ -211,6 +218,9 @@ class Inbox:
         request = msgspec.json.decode(message.body, type=StartRequest)
         row = await host.store.get_run(message.tenant, message.run_id)
         if row is not None and row.status == "pending" and (message.tenant, message.run_id) not in host.residents.by_id:
+            if request.workflow not in host.programs:
+                host.unserved.say(row)
+            host.unserved.refuse(row)
             run = host.starts.begin_pending(row, request)
             host.residents.admit(run)
 
@@ -225,12 +235,19 @@ class Inbox:
         await self._host.starts.child_ended(message.tenant, message.run_id, body.child)
 
     async def _cancel(self, message: Message, sender: Sender) -> None:
-        run = await self._host.residents.at_hand(message.tenant, message.run_id)
-        await self._host.controls.stops.cancel_run(run, _reason(message))
+        run = await self._to_end(message)
+        await self._host.controls.stops.cancel_run(run, _reason(message), sender)
 
     async def _terminate(self, message: Message, sender: Sender) -> None:
-        run = await self._host.residents.at_hand(message.tenant, message.run_id)
+        run = await self._to_end(message)
         self._host.controls.stops.record_terminate(run, _reason(message))
+
+    async def _to_end(self, message: Message) -> ActiveRun:
+        """A run that is to be ended, be its code served or not."""
+        try:
+            return await self._host.residents.at_hand(message.tenant, message.run_id)
+        except NotServed:
+            return await self._host.unserved.begin_to_end(message.tenant, message.run_id)
 
     async def _pause(self, message: Message, sender: Sender) -> None:
         run = await self._host.residents.at_hand(message.tenant, message.run_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aob.engine.active import ActiveRun
 from aob.engine.asker import HERE, Asker
 from aob.engine.turns import Turns
+from aob.engine.unserved import NotServed
 from aob.errors import NotExported, NotFinished
 from aob.kernel.states import TERMINAL_STATES
 from aob.stores.rows import Lease
@@ -33,7 +34,10 @@ class Removal:
             StillNeeded: it is a child whose parent may ask for its result again.
             NotExported: an exporter has not come past its events.
         """
-        run = await self._host.residents.get(tenant, run_id)
+        try:
+            run = await self._host.residents.get(tenant, run_id)
+        except NotServed as e:
+            raise NotFinished(f"run {run_id!r} is pending: cancel or terminate it first", run_id=run_id) from e
         if run.row.status not in TERMINAL_STATES:
             raise NotFinished(f"run {run_id!r} is {run.row.status}: cancel or terminate it first", run_id=run_id)
         with self._turns.take(run):

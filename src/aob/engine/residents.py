@@ -139,8 +139,10 @@ class Residents:
         if row is None:
             raise RunNotFound(f"no run {run_id!r} of tenant {tenant!r}", run_id=run_id)
         self._host.refuse_strange(row.partition)
-        if row.status == "pending":
+        if row.status == "pending" and not self._host.unserved.holds(tenant, run_id):
             row = await self._begun(row)
+        if row.status == "pending":
+            self._host.unserved.refuse(row)
         return await self._load(row)
 
     def reserve(self, row: RunRow) -> None:
@@ -240,6 +242,7 @@ class Residents:
             if row.status not in TERMINAL_STATES:
                 host.refuse_strange(row.partition)
                 self._admit_loaded(run)
+                host.unserved.say_or_unsay(run)
             return run
         machine = Machine(program)
         run.machine = machine
@@ -250,6 +253,7 @@ class Residents:
         host.refuse_strange(row.partition)
         run.parked = row.status == "parked"
         self._admit_loaded(run)
+        host.unserved.say_or_unsay(run)
         if machine.mismatch is not None or run.parked:
             self.park_or_unpark(run)
         if machine.mismatch is None:
@@ -378,6 +382,7 @@ class Residents:
 
     def expel(self, partition: int) -> None:
         """Forget the runs of a partition that this host has given up."""
+        self._host.unserved.forget(partition)
         for run in self.of(partition):
             self.by_key.pop(run.row.key, None)
             del self.by_id[run.tenant, run.run_id]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from aob.engine.active import ActiveRun
+from aob.engine.starts import Signal
+from aob.engine.unserved import NotServed
 from aob.errors import RunFinished
 from aob.kernel import events as ev
 
@@ -63,7 +65,12 @@ class Signals:
         Raises:
             RunNotFound, RunFinished.
         """
-        run = await self._host.inbox.reach(tenant, run_id)
+        try:
+            run = await self._host.inbox.reach(tenant, run_id)
+        except NotServed:  # it gets the signal when it begins
+            self._host.leave(tenant, run_id, "signal", Signal(name, payload, id))
+            await self._host.commits.ack()
+            return
         event = self.signal(run, name, payload, id)
         await self._host.commits.ack()
         if event is not None and not event.at:

@@ -108,6 +108,10 @@ def exists_error(existing: RunRow) -> RunExists:
     )
 
 
+def _in_memory(run: ActiveRun) -> ActiveRun | RunRow:
+    return run.row if run.machine is None else run
+
+
 def exist_error(others: list[RunRow]) -> RunExists:
     """Why a commit of many starts was refused."""
     names = ", ".join(r.run_id for r in others[:20]) + (" …" if len(others) > 20 else "")
@@ -124,7 +128,8 @@ class Starts:
     # --- by callers -------------------------------------------------------------------------------
 
     def begin(self, request: StartRequest, partition: int | None = None) -> ActiveRun:
-        """Put a start into the next commit. After it, `met` tells whether the run is new.
+        """Put a start into the next commit; of a run whose code is not served, the message that starts it when it is.
+        After the commit, `met` tells whether the run is new.
 
         Args:
             partition: where the run is to live, if not where its id belongs.
@@ -137,12 +142,17 @@ class Starts:
             partition = partition_of(request.tenant, request.run_id, host.store.partitions)
         host.refuse_strange(partition)
         run = ActiveRun(row_of(request, host.clock.now_us(), "running", partition), self._machine(request.workflow))
-        self._record_start(run, request)
+        if run.machine is None:
+            run.row.status, run.row.reason = "pending", host.unserved.reason(request.workflow)
+            host.leave(request.tenant, request.run_id, "start", request)
+        else:
+            self._record_start(run, request)
         host.commits.group().starts[id(run)] = run
         return run
 
     async def start(self, request: StartRequest, partition: int | None = None) -> ActiveRun | RunRow:
-        """Start a run; durable when it returns. The row of the run that has the id already, if there is one.
+        """Start a run; durable when it returns. The row of the run that has the id already, if there is one, or of one
+        whose code is not served.
 
         Raises:
             RunExists: it has another workflow or input.
@@ -152,7 +162,7 @@ class Starts:
         await self._host.commits.ack()
         existing = self._met.pop(id(run), None)
         if existing is None:
-            return run
+            return _in_memory(run)
         if not same_start(existing, run.row):
             raise exists_error(existing)
         if request.signal is not None:
@@ -180,7 +190,7 @@ class Starts:
             await done
             met = {run.run_id: (run, row) for run in runs if (row := self._met.pop(id(run), None)) is not None}
             if not met:
-                begun = {run.run_id: run for run in runs}
+                begun = {run.run_id: _in_memory(run) for run in runs}
                 return [skip.get(r.run_id) or begun[r.run_id] for r in requests]
             others = [row for run, row in met.values() if not same_start(row, run.row)]
             if others:
@@ -204,8 +214,8 @@ class Starts:
 
     def begin_pending(self, row: RunRow, request: StartRequest) -> ActiveRun:
         """Start a run whose row another process has put into the store."""
-        row.status = "running"
         program = self._host.programs.get(request.workflow)
+        row.status, row.reason = "pending" if program is None else "running", None
         if request.named and program is not None:
             defined = start_request(program, bytes(request.input), request.run_id, request.tenant, request.attributes)
             defined.start_at, defined.signal = request.start_at, request.signal
@@ -264,6 +274,7 @@ class Starts:
         if program.name not in host.programs:
             host.programs[program.name] = program
             host.residents.now_served(program.name)
+            host.unserved.now_served(program.name)
         assert run.machine is not None
         started = run.machine.started
         child_id = plan.run_id or child_run_id(run.run_id, program.name, int(step.id.rpartition("#")[2]))

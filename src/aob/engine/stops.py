@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aob.engine.active import ActiveRun
 from aob.engine.asker import HERE, Asker
 from aob.engine.recovery import is_poison
+from aob.engine.unserved import NotServed
 from aob.errors import RunFinished
 from aob.kernel import events as ev
 
@@ -22,12 +23,13 @@ class Stops:
 
     async def cancel(self, tenant: str, run_id: str, reason: str) -> None:
         """Ask a run to stop; nothing happens to one that has ended or was asked before."""
-        await self.cancel_run(await self._host.inbox.reach(tenant, run_id), reason)
+        await self.cancel_run(await self._to_end(tenant, run_id), reason)
         await self._host.commits.ack()
 
-    async def cancel_run(self, run: ActiveRun, reason: str) -> None:
+    async def cancel_run(self, run: ActiveRun, reason: str, asker: Asker = HERE) -> None:
         """`cancel`, for a run in memory; one whose workers died of it is tried again, for it stops what it did."""
         self.record_cancel(run, reason)
+        asker.tell()
         if is_poison(run.row):
             await self._host.commits.ack()
             await self.unpark(run)
@@ -51,7 +53,7 @@ class Stops:
         Raises:
             RunFinished: it has ended otherwise.
         """
-        run = await self._host.inbox.reach(tenant, run_id)
+        run = await self._to_end(tenant, run_id)
         self.record_terminate(run, reason)
         await self._host.commits.ack()
 
@@ -63,6 +65,13 @@ class Stops:
             self._host.record(run, ev.RunTerminated(0, reason, machine.used() if machine and machine.seq else {}))
         elif run.row.status != "terminated":
             raise RunFinished(f"run {run.run_id!r} has ended already ({run.row.status})", run_id=run.run_id)
+
+    async def _to_end(self, tenant: str, run_id: str) -> ActiveRun:
+        """A run that is to be ended, be its code served or not."""
+        try:
+            return await self._host.inbox.reach(tenant, run_id)
+        except NotServed:
+            return await self._host.unserved.begin_to_end(tenant, run_id)
 
     async def pause(self, tenant: str, run_id: str, reason: str = "") -> None:
         """Dispatch nothing new; attempts in flight finish.

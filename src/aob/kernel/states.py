@@ -1,7 +1,7 @@
 """Run states and the one table of how events change them.
 
-A state is derived from history, except `pending` (no event yet), `waiting` (nothing to do but wait) and `parked`
-(a fact of the summary: the code does not fit, or its workers died of it).
+A state is derived from history, except `pending` (no event yet, maybe because no worker serves its code), `waiting`
+(nothing to do but wait) and `parked` (a fact of the summary: the code does not fit, or its workers died of it).
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from aob.testing.conformance.engine_b_pause import PauseTests
 from aob.testing.conformance.engine_b_retry import RetryTests
 from aob.testing.conformance.engine_b_sagas import SagaTests
 from aob.testing.conformance.engine_b_signals import SignalTests
+from aob.testing.conformance.engine_b_unserved import UnservedTests
 
 
 class EngineConformanceB(
@@ -35,5 +36,6 @@ class EngineConformanceB(
     SagaTests,
     ChildTests,
     ExporterTests,
+    UnservedTests,
 ):
     """Subclass it beside `EngineConformance`."""

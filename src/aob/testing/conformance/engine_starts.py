@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from aob.client.run import Run
@@ -48,8 +49,11 @@ class StartTests(EngineSetting):
         async with self.engine() as engine:
             client = await engine.open(flows.nothing)
             run: Run[Any] = await client.start("elsewhere", {"n": 1}, run_id="r")
-            assert (await run.history())[0].data["input"] == {"n": 1}
-            assert await run.status() not in TERMINAL
+            assert (await run.status(), await run.history()) == ("pending", [])
+            again: Run[Any] = await client.start("elsewhere", {"n": 1}, run_id="r")
+            assert again.run_id == run.run_id
+            other: Awaitable[Run[Any]] = client.start("elsewhere", {"n": 2}, run_id="r")
+            await refused(other, RunExists)
 
     async def test_02_many_starts_are_durable_when_they_return(self) -> None:
         async with self.engine() as engine:
