@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -15,9 +16,9 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How an activity is tried again.
 
     Args:
-        initial: seconds before the second attempt.
+        initial: seconds (or a timedelta) before the second attempt.
         factor: each delay is the one before times this.
-        max_delay: the longest delay, seconds.
+        max_delay: the longest delay, seconds or a timedelta.
         max_attempts: attempts in all; 0 is without limit.
         jitter: each delay is multiplied by a random number between `1 - jitter` and `1 + jitter`, then capped.
         no_retry_on: exception types (or names) that are final at once.
@@ -27,16 +28,16 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         BadDefinition: a number is out of range.
     """
 
-    initial: float = 1.0
+    initial: float | timedelta = 1.0
     factor: float = 2.0
-    max_delay: float = 60.0
+    max_delay: float | timedelta = 60.0
     max_attempts: int = 5
     jitter: float = 0.1
     no_retry_on: tuple[type[BaseException] | str, ...] = ()
     per_error: Mapping[type[BaseException] | str, Retry] = {}
 
     def __post_init__(self) -> None:
-        if self.initial < 0 or self.factor < 1 or self.max_delay < 0 or self.max_attempts < 0:
+        if _seconds(self.initial) < 0 or self.factor < 1 or _seconds(self.max_delay) < 0 or self.max_attempts < 0:
             raise BadDefinition("Retry: initial and max_delay must be >= 0, factor >= 1, max_attempts >= 0")
         if not 0 <= self.jitter <= 1:
             raise BadDefinition(f"Retry: jitter must be between 0 and 1, not {self.jitter}")
@@ -48,12 +49,17 @@ def delay_us(retry: Retry, n: int, unit: float) -> int:
     Args:
         unit: a uniform random number in [0, 1), drawn by the caller.
     """
+    longest = _seconds(retry.max_delay)
     try:
-        delay = min(retry.initial * retry.factor**n, retry.max_delay)
+        delay = min(_seconds(retry.initial) * retry.factor**n, longest)
     except OverflowError:
-        delay = retry.max_delay
+        delay = longest
     spread = 1 + retry.jitter * (2 * unit - 1)
-    return round(min(delay * spread, retry.max_delay) * 1_000_000)
+    return round(min(delay * spread, longest) * 1_000_000)
+
+
+def _seconds(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def policy_for(retry: Retry | None, error: BaseException) -> Retry | None:

@@ -1,5 +1,7 @@
 """When an activity is tried again: `min(initial * factor**n, max_delay)`, spread by jitter; which policy counts."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -21,6 +23,14 @@ def test_jitter_spreads_a_delay_around_itself_and_never_over_the_longest(n: int,
     spread = aob.Retry(initial=1.0, factor=2.0, max_delay=60.0, jitter=jitter)
     plain = delay_us(STEADY, n, 0.5)
     assert plain * (1 - jitter) - 1 <= delay_us(spread, n, unit) <= min(plain * (1 + jitter), 60_000_000) + 1
+
+
+def test_delays_may_be_timedeltas() -> None:
+    plain, other = aob.Retry(initial=90, max_delay=300, jitter=0), timedelta(minutes=1.5)
+    given = aob.Retry(initial=other, max_delay=timedelta(minutes=5), jitter=0)
+    assert [delay_us(given, n, 0.5) for n in range(4)] == [delay_us(plain, n, 0.5) for n in range(4)]
+    with pytest.raises(aob.BadDefinition):
+        aob.Retry(max_delay=timedelta(seconds=-1))
 
 
 def test_jitter_reaches_both_sides() -> None:
