@@ -45,6 +45,7 @@ def unknown(command: str) -> str | None:
     if apps[-1].default_command is None:
         return command if rest else None  # a group alone shows its help
     known = {name for argument in apps[-1].assemble_argument_collection() for name in argument.names}
+    rest = rest[: rest.index("--")] if "--" in rest else rest
     options = {token.partition("=")[0] for token in rest if token.startswith("--")}
     return command if options - known - EVERYWHERE else None
 

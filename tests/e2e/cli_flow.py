@@ -101,6 +101,11 @@ async def talk(topic: str) -> dict[str, object]:
         said.extend([text] * times)
         return len(said)
 
+    @add.validator
+    def _named(text: str, times: int = 1) -> None:
+        if not text:
+            raise ValueError("it needs a name")
+
     await flaky(topic)
     stage = "asking"
     decision = await aob.approval("May I?", data={"topic": topic, "limit": 3}, timeout=3600)

@@ -34,6 +34,8 @@ def test_a_run_is_queried_updated_approved_and_signalled(shell: Shell) -> None:
     assert shell.good("run", "update", "a", "add", '"sugar"', "--id", "once").out == "4\n"
     assert shell.good("run", "update", "a", "add", '"sugar"', "--id", "once").out == "4\n"
     assert "times must be positive" in shell.bad(1, "run", "update", "a", "add", '"x"', "-1")
+    refused = shell.bad(1, "run", "update", "a", "add", '""')
+    assert refused == "error: update 'add' was refused: ValueError: it needs a name [update_refused]"
     assert "[query_not_found]" in shell.bad(1, "run", "query", "a", "nothing")
 
     listed = shell.good("approve", "list").out
@@ -119,6 +121,49 @@ def test_pause_and_resume(shell: Shell) -> None:
     assert shell.status("p") == "paused"
     shell.good("run", "resume", "p")
     assert shell.json("run", "result", "p")["status"] == "completed"
+
+
+def test_what_is_asked_of_a_run_that_has_ended_is_refused(shell: Shell) -> None:
+    shell.good("run", "start", "greet", "--inputs", '"Ada"', "--id", "over")
+    shell.good("run", "result", "over")
+    for what in ("cancel", "terminate", "pause", "resume"):
+        error = shell.bad(1, "run", what, "over")
+        assert f"has ended already (completed), so there is nothing to {what} [run_finished]" in error
+    asked(shell, "twice")
+    shell.good("run", "cancel", "twice")
+    assert "was cancelled" in shell.bad(1, "run", "result", "twice")
+    assert "has ended already (cancelled)" in shell.bad(1, "run", "cancel", "twice")
+
+
+def test_a_run_whose_code_no_worker_serves_says_so_and_begins_when_it_does(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.worker()
+    shell.good("run", "start", "soon", "--inputs", '"tea"', "--id", "later")
+    until(lambda: shell.json("run", "get", "later")["reason"])
+    reason = "no worker serves soon; served: "
+    assert shell.json("run", "get", "later")["reason"].startswith(reason)
+    (listed,) = shell.json("run", "list", "--status", "pending")
+    assert (listed["run_id"], listed["reason"].startswith(reason)) == ("later", True)
+    assert reason in shell.good("run", "get", "later").out and reason in shell.good("run", "list").out
+    assert "[no_worker]" in shell.bad(1, "run", "query", "later", "progress")
+    shell.good("run", "signal", "later", "go", "5")
+    source = "import aob\n\n\n@aob.workflow\nasync def soon(text: str) -> list[object]:\n"
+    (shell.folder / "soon.py").write_text(source + '    return [text, await aob.wait_signal("go")]\n')
+    shell.end()
+    shell.worker("soon.py")
+    assert shell.json("run", "result", "later")["result"] == ["tea", 5]
+    assert shell.json("run", "get", "later")["reason"] is None
+    shell.end()
+
+
+def test_a_run_id_may_begin_with_a_hyphen(shell: Shell) -> None:
+    assert shell.good("run", "start", "greet", "--inputs", '"Ada"', "--id", "-seven").out == "-seven\n"
+    assert shell.good("run", "result", "--", "-seven").out == '"Hello ADA"\n'
+    assert shell.good("run", "get", "--", "-seven").lines[0].split() == ["run", "-seven"]
+    assert "behind --" in shell.bad(2, "run", "get", "-seven")
+    shell.good("run", "fork", "--at", "shout#1", "--id", "-8", "--", "-seven")
+    assert shell.good("run", "result", "--", "-8").out == '"Hello ADA"\n'
+    shell.good("run", "delete", "--", "-seven", "-8")
 
 
 def test_cancel_and_terminate_say_why(shell: Shell) -> None:

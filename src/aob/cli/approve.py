@@ -16,7 +16,7 @@ _STATES = ("open", "approved", "rejected", "expired", "withdrawn")
 
 
 @app.command(name="list")
-async def list_(*, status: str = "open", run: str | None = None, limit: int = 100, session: Here) -> int:
+async def list_(*, status: str = "open", run: Given | None = None, limit: int = 100, session: Here) -> int:
     """List tickets: decisions that runs wait for.
 
     For example:

@@ -9,11 +9,22 @@ from aob.cli.output import print_json, say
 from aob.cli.session import Given, Here, Misuse, Session
 from aob.cli.values import json_or_file, json_value, pairs
 from aob.client.run import Run
+from aob.errors import RunFinished
+from aob.kernel.states import TERMINAL_STATES
 
 
-async def _do(session: Session, run_id: str, act: Callable[[Run[Any]], Awaitable[None]], said: str) -> int:
+async def _do(
+    session: Session, run_id: str, act: Callable[[Run[Any]], Awaitable[None]], said: str, to: str | None = None
+) -> int:
+    """Act on a run and say so.
+
+    Args:
+        to: the verb of what can only be done to a run that has not ended.
+    """
     async with session.existing() as client:
         run = await client.get(run_id)
+        if to is not None and (ended := await run.status()) in TERMINAL_STATES:
+            raise RunFinished(f"run {run_id!r} has ended already ({ended}), so there is nothing to {to}")
         await act(run)
         status = await run.status()
     if session.json:
@@ -84,6 +95,8 @@ async def update(run: str, name: str, /, *arguments: str, id: str | None = None,
 async def cancel(run: str, /, *, reason: Given = "", session: Here) -> int:
     """Ask a run to stop; its code may clean up.
 
+    A run that has ended already is refused, with exit code 1; for one that was asked before nothing changes.
+
     For example:
 
         aob run cancel order-7 --reason "customer called"
@@ -92,11 +105,13 @@ async def cancel(run: str, /, *, reason: Given = "", session: Here) -> int:
         run: the run's id
         reason: why; recorded in the history
     """
-    return await _do(session, run, lambda r: r.cancel(reason), "cancellation is asked for")
+    return await _do(session, run, lambda r: r.cancel(reason), "cancellation is asked for", "cancel")
 
 
 async def terminate(run: str, /, *, reason: Given = "", session: Here) -> int:
     """End a run at once; none of its code runs any more.
+
+    A run that has ended already is refused, with exit code 1.
 
     For example:
 
@@ -106,11 +121,13 @@ async def terminate(run: str, /, *, reason: Given = "", session: Here) -> int:
         run: the run's id
         reason: why; recorded in the history
     """
-    return await _do(session, run, lambda r: r.terminate(reason), "terminated")
+    return await _do(session, run, lambda r: r.terminate(reason), "terminated", "terminate")
 
 
 async def pause(run: str, /, *, reason: Given = "", session: Here) -> int:
     """Dispatch nothing new in a run until `aob run resume`; what is in flight finishes.
+
+    A run that has ended is refused, with exit code 1; for one that is paused already nothing changes.
 
     For example:
 
@@ -120,11 +137,13 @@ async def pause(run: str, /, *, reason: Given = "", session: Here) -> int:
         run: the run's id
         reason: why; recorded in the history
     """
-    return await _do(session, run, lambda r: r.pause(reason), "paused")
+    return await _do(session, run, lambda r: r.pause(reason), "paused", "pause")
 
 
 async def resume(run: str, /, *, session: Here) -> int:
     """Go on with a paused run; a parked one is tried again.
+
+    A run that has ended is refused, with exit code 1; for one that is neither paused nor parked nothing changes.
 
     For example:
 
@@ -133,7 +152,7 @@ async def resume(run: str, /, *, session: Here) -> int:
     Args:
         run: the run's id
     """
-    return await _do(session, run, lambda r: r.resume(), "goes on")
+    return await _do(session, run, lambda r: r.resume(), "goes on", "resume")
 
 
 async def retry(run: str, /, *, session: Here) -> int:
@@ -156,7 +175,7 @@ async def fork(
     at: str | None = None,
     override: tuple[str, ...] = (),
     input: Given | None = None,
-    id: str | None = None,
+    id: Given | None = None,
     session: Here,
 ) -> int:
     """Start a new run that shares a run's history up to a step, and print its id.

@@ -6,22 +6,25 @@ import asyncio
 import inspect
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from aob import __version__
 from aob.cli.loading import load_codec
 from aob.cli.output import Pipe
 from aob.cli.session import Misuse, Session
 from aob.cli.values import STANDARD_INPUT
+from aob.client.run import refusal_behind
 from aob.errors import AobError, BadInput, BadRunId, BadUrl
 from aob.settings import BadSetting
 
 GOOD, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
+_SHORT = re.compile("-[^-]").match
 _USAGE = (Misuse, BadInput, BadRunId, BadUrl, BadSetting)
 
 
@@ -39,7 +42,8 @@ def build() -> App:
         version=__version__,
         help="Durable workflows in plain Python.\n\n"
         "A WORKFLOW is `module:function`, a file such as flow.py (or flow.py:function), or the name under which "
-        "a worker serves it. Modules are found from the current directory.",
+        "a worker serves it. Modules are found from the current directory.\n\n"
+        "A run id that begins with a hyphen is given last, behind `--`: `aob run get --json -- -7`.",
         help_format="markdown",
         console=Pipe(),
         default_parameter=Parameter(negative="", show_default=False),
@@ -143,15 +147,17 @@ def _log(debug: bool) -> None:
 
 def _misused(app: App, error: CycloptsError, tokens: Sequence[str]) -> int:
     chain = " ".join(["aob", *app.parse_commands(list(tokens))[0]])
-    print(f"error: {_line(str(error))} See: {chain} --help", file=sys.stderr)
+    hyphen = isinstance(error, UnknownOptionError) and "--" not in tokens and any(_SHORT(t) for t in tokens)
+    hint = " A value that begins with a hyphen goes last, behind --." if hyphen else ""
+    print(f"error: {_line(str(error))}{hint} See: {chain} --help", file=sys.stderr)
     return MISUSED
 
 
 def _failed(error: Exception, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    elif isinstance(error, AobError):
-        print(f"error: {_line(str(error))} [{error.code}]", file=sys.stderr)
+    elif (shown := refusal_behind(error) or error) and isinstance(shown, AobError):
+        print(f"error: {_line(str(shown))} [{shown.code}]", file=sys.stderr)
     else:
         print(f"error: {type(error).__name__}: {_line(str(error))} (--debug shows more)", file=sys.stderr)
     return MISUSED if isinstance(error, _USAGE) else FAILED

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from aob.cli.output import fields, moment, note, print_json, short, span, status_text, table
-from aob.cli.session import CommandFailed, Here, Misuse, Session
+from aob.cli.session import CommandFailed, Given, Here, Misuse, Session
 from aob.cli.start import print_result
 from aob.cli.values import pairs
 from aob.client.client import Client
@@ -26,7 +26,7 @@ async def list_(
     status: tuple[str, ...] = (),
     workflow: str | None = None,
     attribute: tuple[str, ...] = (),
-    parent: str | None = None,
+    parent: Given | None = None,
     limit: int = 50,
     cursor: str | None = None,
     session: Here,

@@ -23,7 +23,7 @@ async def start(
     /,
     *,
     inputs: Given | None = None,
-    id: str | None = None,
+    id: Given | None = None,
     wait: bool = False,
     follow: bool = False,
     attribute: tuple[str, ...] = (),

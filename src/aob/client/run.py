@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -17,7 +18,17 @@ from aob.engine.host import Host
 from aob.engine.ids import check_run_id
 from aob.engine.inbox import Call, Reason, Signal
 from aob.engine.updates import answer_or_raise
-from aob.errors import LeaseLost, RunCancelled, RunFailed, RunFinished, RunNotFound, RunTerminated, RunTimedOut
+from aob.errors import (
+    ActivityFailed,
+    LeaseLost,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunNotFound,
+    RunTerminated,
+    RunTimedOut,
+    UpdateRefused,
+)
 from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
 from aob.kernel.failures import restore
@@ -54,11 +65,11 @@ class Run(Generic[R]):
 
     # --- reading ----------------------------------------------------------------------------------
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: float | timedelta | None = None) -> R:
         """Wait for the run's end and return its result.
 
         Args:
-            timeout: seconds to wait at most.
+            timeout: seconds (or a timedelta) to wait at most.
 
         Raises:
             RunFailed: it failed; the error that ended it is the `__cause__`.
@@ -67,7 +78,7 @@ class Run(Generic[R]):
         """
         if timeout is None:
             return self._outcome(await self._end())
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout.total_seconds() if isinstance(timeout, timedelta) else timeout):
             return self._outcome(await self._end())
 
     async def _end(self) -> ev.Event:
@@ -217,7 +228,8 @@ class Run(Generic[R]):
             id: makes a repeated update count once; the repetition gets the same answer.
 
         Raises:
-            QueryNotFound, RunFinished, NoWorker, and what the update or its validator raised.
+            QueryNotFound, RunFinished, NoWorker, and what the update or its validator raised; the latter with
+                `UpdateRefused` as its cause, or that itself where the error's class is not known here.
         """
         payload = _call(args, kwargs)
         body = Call(name, payload, id or self._client.process.new_id(16))
@@ -225,7 +237,15 @@ class Run(Generic[R]):
         async def here(host: Host) -> ev.UpdateCompleted:
             return await host.controls.updates.update(self.tenant, self.run_id, name, payload, body.id)
 
-        answer = await self._ask("update", body, here)
+        try:
+            answer = await self._ask("update", body, here)
+        except Exception as e:
+            refusal = refusal_behind(e)
+            if refusal is None:
+                raise
+            if isinstance(e, ActivityFailed):
+                raise refusal from None
+            raise e from refusal
         if not isinstance(answer, ev.UpdateCompleted):
             answer = msgspec.json.decode(bytes(answer), type=ev.UpdateCompleted)
         return answer_or_raise(answer)
@@ -312,6 +332,13 @@ class Run(Generic[R]):
 def annotation_of(value: object) -> Any:
     """How to encode a value of which no annotation tells: plain JSON as it is, else by its own type."""
     return Any if value is None or isinstance(value, dict | list | tuple | str | int | float | bool) else type(value)
+
+
+def refusal_behind(error: BaseException | None) -> UpdateRefused | None:
+    """That a validator refused an update, where this is the cause of an error."""
+    while error is not None and not isinstance(error, UpdateRefused):
+        error = error.__cause__
+    return error
 
 
 def _call(args: tuple[object, ...], kwargs: dict[str, object]) -> Raw:

@@ -24,7 +24,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Raw
 
-from aob.errors import AobError, BadDefinition, NonDeterministic
+from aob.errors import AobError, BadDefinition, NonDeterministic, UpdateRefused
 from aob.kernel import events as ev, flags
 from aob.kernel.carry import Carry, carry_of, refuse_busy
 from aob.kernel.codec import SignatureCodec
@@ -644,7 +644,8 @@ class Machine:
         return self._reading(handler, *self.handlers.query_args(name, args, kwargs))
 
     def check_update(self, name: str, args: list[Raw], kwargs: dict[str, Raw]) -> Raw:
-        """Run an update's validator on arguments in JSON; what it raises refuses the update.
+        """Run an update's validator on arguments in JSON; what it raises refuses the update, and has `UpdateRefused` as
+        its cause.
 
         Returns:
             The arguments by parameter name, as they are recorded.
@@ -657,7 +658,14 @@ class Machine:
         payload = update.codec.bind_wire(args, kwargs)
         bound = update.codec.decode_args(payload)
         if update.check is not None:
-            self._reading(update.check, *bound)
+            try:
+                self._reading(update.check, *bound)
+            except AobError:
+                raise
+            except Exception as e:
+                refusal = UpdateRefused(f"update {name!r} was refused: {type(e).__name__}: {e}")
+                refusal.__cause__ = e.__cause__
+                raise e from refusal
         return payload
 
     def _reading(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import aob
-from aob.errors import NoWorker, QueryNotFound, RunFinished
+from aob.client.run import Run
+from aob.errors import NoWorker, QueryNotFound, RunFinished, UpdateRefused
 from aob.testing.conformance import engine_flows as flows
 from aob.testing.conformance.engine_b_setting import PATIENCE, BesideSetting, a_while, has, of_kind, sound
 from aob.testing.conformance.engine_harness import outcome, refused
@@ -183,11 +184,20 @@ class CallTests(BesideSetting):
             assert await outcome(run) == ["tea", "milk"]
             await sound(run)
 
+    async def _cause(self, handle: Run[Any]) -> None:
+        """Raise what stands behind a validator's error."""
+        try:
+            await handle.update("add", Item("tea", 4))
+        except TooMany as e:
+            assert e.__cause__ is not None
+            raise e.__cause__ from None
+
     async def test_19_an_update_that_is_refused_is_not_recorded(self) -> None:
         async with self.beside(basket) as (_, client, other):
             run = await client.start(basket, run_id="r")
             for handle in (run, await other.get("r")):
                 assert "too much" in await refused(handle.update("add", Item("tea", 4)), TooMany)
+                assert "TooMany: tea is too much" in await refused(self._cause(handle), UpdateRefused)
                 assert "add_priced" in await refused(handle.update("look"), QueryNotFound)
                 await refused(handle.update("add", {"name": "tea", "count": "many"}), aob.AobError)
             assert len(await run.history()) == 1
