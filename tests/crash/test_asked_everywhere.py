@@ -247,6 +247,7 @@ ASKED = {
     "pause": Asked(of_a_waiting_run, pause, "paused"),
     "terminate": Asked(of_a_waiting_run, terminate, "run_terminated"),
     "cancel": Asked(of_a_waiting_run, cancel, "run_cancelled"),
+    "cancel of a run that killed its workers": Asked(of_a_run_that_killed_its_workers, cancel, "cancel_requested"),
     "signal": Asked(of_a_waiting_run, signal, "signal_received"),
     "update": Asked(of_a_waiting_run, update, "update_completed"),
     "query": Asked(of_a_waiting_run, query),

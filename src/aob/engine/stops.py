@@ -29,10 +29,15 @@ class Stops:
     async def cancel_run(self, run: ActiveRun, reason: str, asker: Asker = HERE) -> None:
         """`cancel`, for a run in memory; one whose workers died of it is tried again, for it stops what it did."""
         self.record_cancel(run, reason)
+        poison, row = is_poison(run.row), run.row
+        if poison:
+            row.status, row.deaths, row.reason = "running", 0, None
+            self._host.commits.group().summaries[id(run)] = run
         asker.tell()
-        if is_poison(run.row):
+        if poison:
             await self._host.commits.ack()
-            await self.unpark(run)
+            self._host.residents.evict(run)
+            await self._host.residents.load(row)
 
     def record_cancel(self, run: ActiveRun, reason: str) -> None:
         """Put a cancel into the next commit."""
