@@ -40,20 +40,27 @@ class History:
         read_on = False
         while rows := await self._store.events(row.key, after, _PAGE, until):
             for stored in rows:
-                yield await self._open(stored, row), stored.seq
-            after, read_on = rows[-1].seq, True
-            if len(rows) < _PAGE:
-                return
+                event = await self._open(stored, row)
+                if event is None:
+                    break  # it is read anew, as a gap
+                yield event, stored.seq
+                after, read_on = stored.seq, True
+            else:
+                if len(rows) < _PAGE:
+                    return
         if read_on:
             await self._refuse_deleted(row)
 
-    async def _open(self, stored: EventRow, row: RunRow) -> ev.Event:
+    async def _open(self, stored: EventRow, row: RunRow) -> ev.Event | None:
+        """The event, payloads opened; None: it was deleted since it was read, and its payloads with it."""
         event = ev.decode_event(stored.kind, stored.version, stored.data, run_id=row.run_id)
         try:
             return await self._payloads.open(event, stored.data)
         except StoreCorrupt:
             await self._refuse_deleted(row)
-            raise
+            if await self._store.events(row.key, stored.seq - 1, 1, stored.seq) == [stored]:
+                raise
+            return None
 
     async def _refuse_deleted(self, row: RunRow) -> None:
         """See that what is missing is not missing because the run was deleted while it was read.

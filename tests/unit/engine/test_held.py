@@ -13,12 +13,14 @@ from aob.client.client import Client
 from aob.clock import SystemClock
 from aob.engine import history
 from aob.engine.host import Host
-from aob.engine.retention import sweep
+from aob.engine.retention import retained_since, sweep
+from aob.engine.trimming import Trimming
 from aob.settings import load
 from aob.stores.memory import MemoryStore
 from aob.stores.rows import EventRow
 from aob.testing.conformance import engine_flows as flows
-from aob.testing.conformance.engine_b_setting import failure
+from aob.testing.conformance.engine_b_gaps import larges
+from aob.testing.conformance.engine_b_setting import failure, has
 from aob.testing.conformance.engine_harness import Trace, outcome, refused
 from aob.testing.seeded import StoreAround
 
@@ -29,22 +31,24 @@ class Sweeping(StoreAround):
     host: Host
     armed = False
     deleted: int | None = None
+    trimming = False
 
     async def events(self, *where: Any) -> list[EventRow]:
         page = await self.inner.events(*where)
         if self.armed:
             self.armed = False
-            self.deleted = await sweep(self.host)
+            how = Trimming(self.host).trim(retained_since(self.host)) if self.trimming else sweep(self.host)
+            self.deleted = await how
         return page
 
 
 @asynccontextmanager
 async def swept() -> AsyncGenerator[tuple[Client, Sweeping]]:
     store: Any = Sweeping(MemoryStore(SystemClock()))
-    settings = load(retention_days=1e-9, sweep_every=3_600.0, blob_over=50)
+    settings = load(retention_days=1e-12, sweep_every=3_600.0, blob_over=50)
     async with (
         Client("sqlite://", settings=settings, store=store) as client,
-        client.serve(flows.twice, flows.breaks_once, flows.waits),
+        client.serve(flows.twice, flows.breaks_once, flows.waits, larges),
     ):
         host = client.host()
         assert host is not None
@@ -110,3 +114,15 @@ async def test_a_payload_that_went_with_its_run_is_no_damage() -> None:
         store.armed = True
         assert "deleted while it was read" in await refused(run.history(), aob.RunNotFound)
         assert store.deleted == 1
+
+
+async def test_a_payload_that_went_with_old_history_is_a_gap() -> None:
+    async with swept() as (client, store):
+        run = await client.start(larges, run_id="r")
+        for n in range(3):
+            await run.signal("go", n)
+            await has(run, "checkpoint", n + 1)
+        store.armed = store.trimming = True
+        kinds = [e.kind for e in await run.history()]
+        assert store.deleted
+        assert (kinds[0], kinds[-1], kinds.count("gap")) == ("run_started", "checkpoint", 1)
