@@ -107,6 +107,18 @@ PLANTS: dict[str, Plant] = {
             ),
         ),
     ),
+    "a caller is answered after the commit that has the effect": Plant(
+        "I7",
+        f"{CRASH}/test_asked_everywhere.py -k retry",
+        (
+            (
+                "engine/retries.py",
+                '"retry"))\n        asker.tell()\n        await host.commits.ack()\n',
+                '"retry"))\n        await host.commits.ack()\n',
+            ),
+        ),
+        cheap=True,
+    ),
     "timers are compared with a clock that is ahead": Plant(
         "I8",
         f"{CRASH}/test_timers.py",
