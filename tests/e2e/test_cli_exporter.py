@@ -71,3 +71,23 @@ def test_an_exporter_that_fails_is_told_of_and_tried_again(shell: Shell) -> None
 
 def test_a_folder_that_is_not_there_is_a_mistake(shell: Shell) -> None:
     assert "no such folder" in shell.bad(2, "worker", "flow.py", "--export-jsonl", "none/events.jsonl")
+
+
+FAMILY = """
+import aob
+
+@aob.workflow
+async def child() -> None:
+    raise ValueError("no")
+
+@aob.workflow
+async def parent() -> None:
+    await child.options(run_id="child")()
+"""
+
+
+def test_a_child_that_a_retry_may_need_goes_with_its_parent(shell: Shell) -> None:
+    (shell.folder / "family.py").write_text(FAMILY)
+    assert shell("run", "start", "family.py:parent", "--id", "parent", "--wait").code == 1
+    assert "still_needed" in shell.bad(1, "run", "delete", "child")
+    assert shell.json("run", "delete", "--filter", "status=failed", "--yes") == {"deleted": 2, "failed": []}

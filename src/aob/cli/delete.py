@@ -46,7 +46,7 @@ async def delete(
         if filter and not yes and not _confirmed(len(found)):
             return 1
         failed: list[AobError] = []
-        for handle in found:
+        for handle in found if run else reversed(found):  # what was started by another one goes after it
             try:
                 await client.delete(handle.run_id)
             except AobError as e:
