@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import aob
+from aob import telemetry
 from aob.client.client import Client
 from aob.clock import SystemClock
 from aob.settings import load
 from aob.stores.memory import MemoryState, MemoryStore
+from aob.stores.rows import Append, Appended, Lease
 from aob.testing.conformance.engine_harness import eventually, outcome
 
 PARTITIONS = 12
+
+
+class SlowStore(MemoryStore):
+    """Leases are renewed and released over a network."""
+
+    async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
+        await asyncio.sleep(0.4)
+        await super().renew(leases, ttl)
+
+    async def append(self, batch: Append) -> Appended:
+        await asyncio.sleep(0.005)
+        return await super().append(batch)
 
 
 @aob.activity
@@ -48,13 +62,14 @@ async def tells(target: str, numbers: list[int]) -> None:
 class World:
     """Clients of one store, as processes would have them."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: type[MemoryStore] = MemoryStore) -> None:
         self.state = MemoryState(PARTITIONS)
+        self.store = store
         self.clients: list[Client] = []
 
     async def join(self, **settings: object) -> Client:
         chosen = load(**{"lease_ttl": 0.6, "drain_timeout": 0.3, **settings})
-        client = Client("sqlite://", settings=chosen, store=MemoryStore(SystemClock(), self.state))
+        client = Client("sqlite://", settings=chosen, store=self.store(SystemClock(), self.state))
         await client.__aenter__()
         self.clients.append(client)
         await client.serve(naps, told, tells).__aenter__()
@@ -71,8 +86,8 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncGenerator[World]:
-    world = World()
+async def world(store: type[MemoryStore] = MemoryStore) -> AsyncGenerator[World]:
+    world = World(store)
     try:
         yield world
     finally:
@@ -90,6 +105,20 @@ async def test_a_worker_that_joins_gets_its_share_and_one_that_leaves_hands_all_
         await eventually(lambda: w.held() == [4, 4, 4], "a third each")
         await w.leave(first)
         await eventually(lambda: w.held() == [6, 6], "half each again")
+
+
+async def test_a_lease_that_is_handed_over_while_a_renewal_or_a_commit_is_on_its_way_is_not_lost() -> None:
+    told: list[str] = []
+    end = telemetry.subscribe(lambda name, fields: told.append(name))
+    async with world(SlowStore) as w:
+        first = await w.join(lease_ttl=3)
+        runs = [await first.start(naps, 60, 0.01, run_id=f"r{n}") for n in range(30)]
+        for count in range(2, 8):
+            await w.join(lease_ttl=3)
+            await eventually(lambda count=count: min(w.held()) >= PARTITIONS // count - 1, "shares")
+        assert [await outcome(run, timeout=30) for run in runs] == [60] * 30
+    end()
+    assert "lease_lost" not in told
 
 
 async def test_runs_go_on_while_partitions_move() -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, TypeVar
 
 from aob import telemetry
@@ -217,14 +217,20 @@ class Commits:
 
     async def alone(self, partition: int, work: Callable[[Lease], Awaitable[T]]) -> T:
         """Do something in the store, under this partition's lease, while no commit is under way."""
+        async with self.quiet():
+            lease = self.leases.get(partition)
+            if self.failed is not None or lease is None:
+                raise self.failed or LeaseLost(f"this process does not own partition {partition}")
+            return await work(lease)
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncGenerator[None]:
+        """In this block no commit is under way."""
         while self._sending:
             await self._clock.sleep(0.001)
-        lease = self.leases.get(partition)
-        if self.failed is not None or lease is None:
-            raise self.failed or LeaseLost(f"this process does not own partition {partition}")
         self._sending = True
         try:
-            return await work(lease)
+            yield
         except StoreFailed as e:
             self._fail(e)
             raise

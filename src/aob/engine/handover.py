@@ -38,19 +38,24 @@ async def hand_over(host: Host, partitions: Iterable[int], within: float) -> Non
                     run.gone = True  # what its attempts say from here on is the next owner's to find out
                     host.dispatch.stop_attempts(run)
         await host.commits.ack()
-        exporting = host.outbox.unfinished() if host.clock.monotonic() < export_until else set[int]()
-        still = remaining - _moving(host, remaining) - exporting
-        leases = [host.commits.give_up(partition) for partition in still]
-        for partition in still:
-            host.residents.expel(partition)
-            host.outbox.give_up(partition)
-        if leases:
-            await host.store.release(leases)
-            telemetry.tell("lease_released", partitions=len(leases), held=len(host.commits.leases))
+        async with host.commits.quiet():  # a commit that is under way says the epochs of all that it began with
+            exporting = host.outbox.unfinished() if host.clock.monotonic() < export_until else set[int]()
+            still = remaining - _moving(host, remaining) - exporting
+            await _release(host, still)
         host.leaving -= still
         remaining -= still
         if remaining:
             await host.clock.sleep(_LOOK_AGAIN)
+
+
+async def _release(host: Host, still: set[int]) -> None:
+    leases = [host.commits.give_up(partition) for partition in still]
+    for partition in still:
+        host.residents.expel(partition)
+        host.outbox.give_up(partition)
+    if leases:
+        await host.store.release(leases)
+        telemetry.tell("lease_released", partitions=len(leases), held=len(host.commits.leases))
 
 
 def _moving(host: Host, partitions: set[int]) -> set[int]:

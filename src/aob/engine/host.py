@@ -160,15 +160,17 @@ class Host:
         renewed = self.clock.monotonic()
         while True:
             await self.clock.sleep(ttl / 3)
-            asked = self.clock.monotonic()
+            asked, held = self.clock.monotonic(), dict(self.commits.leases)
             try:
-                await self.store.renew(list(self.commits.leases.values()), ttl)
+                await self.store.renew(list(held.values()), ttl)
             except (StoreLocked, StoreUnavailable) as e:
                 if asked - renewed < ttl:  # the leases last, and the store may be back before they end
                     telemetry.tell("renew_failed", error=e)
                     continue
                 error: AobError = e
             except AobError as e:
+                if isinstance(e, LeaseLost) and not held.items() <= self.commits.leases.items():
+                    continue  # one was handed over meanwhile: that says nothing of the others
                 error = e
             else:
                 renewed = asked

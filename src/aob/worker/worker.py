@@ -154,7 +154,7 @@ class Worker:
     async def _share(self) -> None:
         settings, name = self._settings, self._process.name
         workers = await self._store.announce(name, settings.lease_ttl, settings.build)
-        share = fair_share(self._store.partitions, len(workers))
+        share = fair_share(self._store.partitions, workers, name)
         held = 0 if self.host is None else len(self.host.commits.leases)
         if held < share:
             leases = await self._store.acquire_some(name, settings.lease_ttl, share - held)
