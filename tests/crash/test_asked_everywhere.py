@@ -156,6 +156,16 @@ async def of_a_run_that_killed_its_workers(client: Client) -> None:
     await in_state(await client.get("r"), "parked")
 
 
+async def of_a_run_without_code(client: Client) -> None:
+    run: aob.Run[Any] = await client.start("nowhere", 5, run_id="r", signal=("go",))
+
+    async def says_so() -> bool:
+        return (await run.summary()).reason is not None
+
+    await until(says_so)
+    await run.signal("go")
+
+
 async def retry(client: Client) -> Any:
     await (await client.get("r")).retry()
 
@@ -248,6 +258,9 @@ ASKED = {
     "terminate": Asked(of_a_waiting_run, terminate, "run_terminated"),
     "cancel": Asked(of_a_waiting_run, cancel, "run_cancelled"),
     "cancel of a run that killed its workers": Asked(of_a_run_that_killed_its_workers, cancel, "cancel_requested"),
+    "cancel of a run without code": Asked(of_a_run_without_code, cancel, "run_cancelled"),
+    "terminate of a run without code": Asked(of_a_run_without_code, terminate, "run_terminated"),
+    "query of a run without code": Asked(of_a_run_without_code, query, refused="no_worker"),
     "signal": Asked(of_a_waiting_run, signal, "signal_received"),
     "update": Asked(of_a_waiting_run, update, "update_completed"),
     "query": Asked(of_a_waiting_run, query),

@@ -220,9 +220,10 @@ class Inbox:
         if row is not None and row.status == "pending" and (message.tenant, message.run_id) not in host.residents.by_id:
             if request.workflow not in host.programs:
                 host.unserved.say(row)
-            host.unserved.refuse(row)
+                raise host.unserved.error(row)
             run = host.starts.begin_pending(row, request)
             host.residents.admit(run)
+            host.unserved.begun(run)
 
     async def _signal(self, message: Message, sender: Sender) -> None:
         host = self._host

@@ -142,7 +142,7 @@ class Residents:
         if row.status == "pending" and not self._host.unserved.holds(tenant, run_id):
             row = await self._begun(row)
         if row.status == "pending":
-            self._host.unserved.refuse(row)
+            raise self._host.unserved.error(row)
         return await self._load(row)
 
     def reserve(self, row: RunRow) -> None:

@@ -3,6 +3,7 @@ sent to it meanwhile, in order; whoever serves its code begins it. It can be end
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,14 +33,11 @@ class Unserved:
 
     # --- runs that have not begun -----------------------------------------------------------------
 
-    def refuse(self, row: RunRow) -> None:
-        """See that the code of a pending run is served.
-
-        Raises:
-            NotServed: it is not.
-        """
-        if row.workflow not in self._host.programs:
-            raise NotServed(self.reason(row.workflow), run_id=row.run_id)
+    def error(self, row: RunRow) -> NotServed:
+        """Why nothing can be asked of a pending run."""
+        if row.workflow in self._host.programs:
+            return NotServed(f"run {row.run_id!r} has not begun yet", run_id=row.run_id)
+        return NotServed(self.reason(row.workflow), run_id=row.run_id)
 
     def reason(self, workflow: str) -> str:
         """Why a run of this workflow does not go on, for its summary."""
@@ -61,6 +59,12 @@ class Unserved:
             row.reason = reason
             run = ActiveRun(row, None)
             self._host.commits.group().summaries[id(run)] = run
+
+    def begun(self, run: ActiveRun) -> None:
+        """A run begins with the next commit; what was kept for it comes behind that."""
+        kept = self._kept.pop((run.tenant, run.run_id), None)
+        if kept:
+            self._host.commits.group().after.append(lambda: self._host.inbox.take(kept))
 
     async def begin_to_end(self, tenant: str, run_id: str) -> ActiveRun:
         """Begin a run without its code, so that it can be ended: in the same commit, so with no await between.
@@ -86,10 +90,13 @@ class Unserved:
     def now_served(self, workflow: str) -> None:
         """This host has the code from now on."""
         for name, kept in list(self._kept.items()):
-            start = next((m for m in kept if m.kind == "start"), None)
-            if start is not None and _workflow_of(self._host, start) == workflow:
-                del self._kept[name]
-                self._host.inbox.take(kept)
+            if any(m.kind == "start" and _workflow_of(self._host, m) == workflow for m in kept):
+                self._host.spawn(self._give_back(name))
+
+    async def _give_back(self, name: tuple[str, str]) -> None:
+        await self._host.inbox.settled(*name)  # what is being dealt with joins what is kept
+        kept = self._kept.pop(name, [])
+        self._host.inbox.take(sorted(kept, key=attrgetter("id")))
 
     def forget(self, partition: int) -> None:
         """The partition is another owner's now."""
