@@ -155,8 +155,8 @@ def locks(*statements: str) -> Fault:
                 for statement in chosen:
                     await connection.execute(statement.format(s=scene.schema))
                     await asyncio.sleep(scene.random.uniform(0.1, 0.3))
-        except asyncpg.PostgresError:
-            scene.struck["locks lost a deadlock"] += 1
+        except asyncpg.PostgresError:  # it lost a deadlock, or the server was restarted
+            pass
         finally:
             await connection.close()
         scene.struck["locks"] += 1
@@ -200,16 +200,16 @@ async def _soon(done: Callable[[], bool], within: float) -> None:
         await asyncio.sleep(_LOOK_AGAIN)
 
 
-EVERYTHING: dict[str, Fault] = {
+OF_THE_SERVER: dict[str, Fault] = {
     "restart": restart(signal.SIGINT),
     "immediate restart": restart(signal.SIGQUIT),
-    "crash of the server": restart(signal.SIGKILL),
+    "crash": restart(signal.SIGKILL),
     **{f"kill a back end: {state}": kill_back_end(state) for state in BACK_ENDS if state != "in a transaction"},
+    "locks": locks(),
+}
+OF_THE_NETWORK: dict[str, Fault] = {
     **{f"cut {moment.name}": cut(moment) for moment in Moment},
     "cut all": cut_all,
     "silence": silence,
-    "locks": locks(),
-    "SIGKILL": kill,
-    "SIGSTOP": sleep_past_the_lease,
 }
-"""All that can strike a fleet on a stock server."""
+OF_WORKERS: dict[str, Fault] = {"SIGKILL": kill, "SIGSTOP": sleep_past_the_lease}

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager, suppress
 
 from tests.chaos.wire import Client, Moment, Server
 
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 class Proxy:
     """Stands between some clients and a server.
@@ -21,6 +23,7 @@ class Proxy:
         self._port = port
         self._server: asyncio.Server | None = None
         self._pairs: set[_Pair] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._planned: list[Moment] = []
         self._audible = asyncio.Event()
         self._audible.set()
@@ -38,8 +41,13 @@ class Proxy:
     async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for pair in list(self._pairs):
-            await pair.end()
+        for _ in range(
+            3
+        ):  # one that was just being accepted shows up a little later, and what was aborted is closed then
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.sleep(0.01)
 
     def cut_next(self, moment: Moment) -> None:
         """Cut the connection that carries the next commit."""
@@ -71,22 +79,21 @@ class Proxy:
         """Wait while this is silent."""
         await self._audible.wait()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve((reader, writer)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
+
+    async def _serve(self, client: Ends) -> None:
         await self.audible()
-        try:
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
-        except OSError:
-            writer.transport.abort()
-            return
-        pair = _Pair(self, (reader, writer), (from_server, to_server))
-        self._pairs.add(pair)
-        try:
-            await pair.forward()
-        finally:
-            self._pairs.discard(pair)
-
-
-Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+        with suppress(OSError):
+            pair = _Pair(self, client, await asyncio.open_connection("127.0.0.1", self._port))
+            self._pairs.add(pair)
+            try:
+                await pair.forward()
+            finally:
+                self._pairs.discard(pair)
 
 
 class _Pair:
@@ -98,21 +105,21 @@ class _Pair:
         self._from_server, self._to_server = server
         self._client, self._said = Client(), Server()
         self._moment: Moment | None = None
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def forward(self) -> None:
+        """Until either end closes, or it is cut."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._to_the_server()), loop.create_task(self._to_the_client())]
-        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        await self.end()
-
-    async def end(self) -> None:
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        tasks = [loop.create_task(self._to_the_server()), loop.create_task(self._to_the_client())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.cut()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def cut(self) -> None:
+        """Both ends see it at once."""
         for writer in (self._to_client, self._to_server):
             with suppress(RuntimeError):
                 writer.transport.abort()

@@ -16,7 +16,7 @@ from typing import Any, cast
 from aob import telemetry
 from aob.client.client import Client
 from aob.clock import SystemClock
-from aob.errors import LeaseLost
+from aob.errors import AobError, LeaseLost
 from aob.process import SystemProcess
 from aob.settings import load
 from aob.stores.postgres import PostgresStore, open_store
@@ -72,7 +72,11 @@ async def main(url: str, effects: str, lease_ttl: float) -> int:
     World.effects = Path(effects)
     watch_the_store()
     telemetry.subscribe(tell)
-    store = await opened(url)
+    try:
+        store = await opened(url)
+    except AobError as e:  # as when the server is away
+        tell("not_started", {"why": f"{e.code}: {e}"})
+        return 1
     # so many deaths are the work of the test: no run is to blame
     settings = load(lease_ttl=lease_ttl, max_deaths=1_000)
     client = Client(url, settings=settings, store=cast("Store", TellingStore(store)))

@@ -34,11 +34,11 @@ class TurnedConnections(Connections):
         self._turned_to = 0
         self.clock = clock
 
-    async def once(self, sql: str, *values: Any) -> Rows:
+    async def once(self, sql: str, *values: Any, until: float | None = None) -> Rows:
         if self.clock.now_us() != self._turned_to:
             self._turned_to = self.clock.now_us()
             await super().once(f'update "{self.options.schema}".turned_clock set value = $1', self._turned_to)
-        return await super().once(sql, *values)
+        return await super().once(sql, *values, until=until)
 
 
 @pytest.mark.needs("postgres")

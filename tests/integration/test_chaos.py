@@ -38,6 +38,17 @@ def assert_sound(outcome: Outcome, *sometimes: str) -> None:
     assert [what for what in sometimes if not outcome.counts[what]] == [], outcome
 
 
+async def nothing(scene: faults.Scene) -> None:
+    """No fault."""
+
+
+async def test_in_peace_nothing_is_lost_repeated_or_complained_of(server: Cluster, url: str, tmp_path: Path) -> None:
+    outcome = await struck_by(server, url, tmp_path, nothing, nothing, size=Size(lease_ttl=30.0))
+    assert_sound(outcome)
+    assert (outcome.failures, outcome.again) == ({}, {})
+    assert not outcome.counts["lease_lost"]
+
+
 async def test_the_server_is_restarted(server: Cluster, url: str, tmp_path: Path) -> None:
     hows = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
     outcome = await struck_by(server, url, tmp_path, *map(faults.restart, hows))

@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from aob.clock import SystemClock
-from aob.errors import LeaseLost, StoreUnavailable
+from aob.errors import LeaseLost, StoreLocked, StoreUnavailable
 from aob.process import SystemProcess
-from aob.stores.postgres import PostgresStore, open_store
+from aob.stores.postgres import PostgresStore, faults, open_store
 from aob.stores.rows import Append, RunFilter
 from aob.testing.conformance.stores.setting import Story, a_message, a_run, committed, datas, started, taken, told
 from tests.integration.tcp_proxy import Proxy, proxy
@@ -286,3 +286,15 @@ async def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_p
         await opened("postgresql://me:secret@127.0.0.1:1/nothing")
     assert "127.0.0.1:1" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "error", [asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError]
+)
+def test_what_others_hold_up_is_tried_again_by_the_engine_too(error: type[asyncpg.PostgresError]) -> None:
+    assert faults.may_go_better(error("no"))
+    assert isinstance(faults.translated(error("no"), "db"), StoreLocked)
+
+
+def test_a_server_without_a_free_connection_is_waited_for_as_one_that_is_away() -> None:
+    assert faults.is_lost(asyncpg.TooManyConnectionsError("no"))

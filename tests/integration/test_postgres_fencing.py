@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
@@ -16,6 +17,7 @@ from aob.stores.postgres.options import address_of
 from aob.stores.postgres.statements import in_schema
 from aob.stores.rows import Append, Lease, Message, RunRow
 from aob.testing.conformance.stores.setting import Story, a_message, a_run, committed, datas, started, taken, told
+from tests.chaos.proxy import proxy
 from tests.postgres_cluster import Cluster
 
 pytestmark = pytest.mark.needs("postgres")
@@ -132,3 +134,27 @@ async def test_messages_of_a_partition_whose_lease_is_on_its_way_wait_for_it(pos
 
 def message_to(partition: int, run_id: str) -> Message:
     return a_message(run_id, partition=partition)
+
+
+# --- when nothing is heard any more -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", ["", "&prepared=off"])
+@pytest.mark.parametrize("what", ["append", "renew"])
+async def test_who_hears_nothing_gives_up_when_its_lease_is_over(
+    postgres: Cluster, postgres_url: str, what: str, more: str
+) -> None:
+    """The connection stands, and nothing comes through: that may last for minutes."""
+    async with proxy(postgres.port) as between:
+        store = await opened(postgres_url.replace(f":{postgres.port}/", f":{between.port}/") + more)
+        lease, run = await taken(store, 0, "a", 0.5), a_run()
+        await started(store, lease, run)
+        between.fall_silent()
+        with pytest.raises(LeaseLost):
+            async with asyncio.timeout(20):
+                if what == "append":
+                    await told(store, lease, *Story(run).tell(b"late"))
+                else:
+                    await store.renew([lease], 0.5)
+        between.speak()
+        await store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aob.errors import LeaseLost
 from aob.process import Process
@@ -110,7 +111,7 @@ class Commits:
                     return _DONE
                 sealed.values[1] = holder.fence
             try:
-                return await self._connections.once(self._append, *sealed.values)
+                return await self._connections.once(self._append, *sealed.values, until=holder.until)
             except driver.DatabaseError as e:
                 if driver.violated(e) == "run_pkey":
                     return _REDRAW
@@ -122,11 +123,11 @@ class Commits:
 
     async def _refence(self, holder: Holder, epochs: dict[int, int]) -> None:
         """See to it that nothing sent before is still to be done; what is being done is waited for."""
-        fence = (await self._connections.once(self._fence, holder.id))[0][0]
+        fence = (await self._connections.once(self._fence, holder.id, until=holder.until))[0][0]
         if fence is None:
             self._holdings.dropped(list(self._holdings.held))
             raise LeaseLost("the database does not know this worker any more; others own its partitions now")
-        await self._see(self._connections.once, holder, epochs)
+        await self._see(partial(self._connections.once, until=holder.until), holder, epochs)
 
     async def _is_there(self, sealed: Sealed) -> bool:
         evidence = sealed.evidence()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from aob.clock import Clock
@@ -16,6 +17,7 @@ from aob.stores.postgres.options import Address
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _CONNECT_TIMEOUT = 10.0
+_LEAST = 1.0
 
 
 class Connections:
@@ -53,9 +55,9 @@ class Connections:
             raise faults.translated(e, self.name) from e
         self._idle.append(connection)
 
-    async def connect(self) -> Connection:
+    async def connect(self, within: float = _CONNECT_TIMEOUT) -> Connection:
         """A connection of one's own."""
-        timeout = min(_CONNECT_TIMEOUT, self.options.timeout)
+        timeout = min(_CONNECT_TIMEOUT, within, self.options.timeout)
         return await driver.connect(self.address.dsn, timeout, 200 if self._prepared else 0)
 
     async def close(self) -> None:
@@ -74,18 +76,22 @@ class Connections:
         if self.closed:
             raise StoreUnavailable(f"{self.name} was closed")
 
-    async def once(self, sql: str, *values: Any) -> Rows:
-        """The rows of a statement that is sent once. Errors are the driver's own."""
+    async def once(self, sql: str, *values: Any, until: float | None = None) -> Rows:
+        """The rows of a statement that is sent once. Errors are the driver's own.
+
+        Args:
+            until: when nobody cares for the answer any more, by the monotonic clock.
+        """
         self.refuse_closed()
         async with self._places:
-            connection = await self._take()
+            timeout = self.options.timeout
+            if until is not None:
+                timeout = min(timeout, max(until - self._clock.monotonic(), _LEAST))
+            connection = await self._take(timeout)
             self._lent.add(connection)
             try:
-                if self._prepared:
-                    rows = await connection.fetch(sql, *values, timeout=self.options.timeout)
-                else:
-                    async with connection.transaction():
-                        rows = await connection.fetch(sql, *values, timeout=self.options.timeout)
+                fetch = connection.fetch if self._prepared else partial(_in_transaction, connection)
+                rows = await fetch(sql, *values, timeout=timeout)
             except driver.DatabaseError as e:
                 self._give_back(connection, faults.is_lost(e))
                 raise
@@ -136,13 +142,13 @@ class Connections:
             await self._clock.sleep(pause * (0.5 + self._process.uniform()))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _take(self) -> Connection:
+    async def _take(self, within: float) -> Connection:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed():
                 return connection
         # a task of its own: whoever asks need not be one, and the driver's time-outs need one
-        connecting = asyncio.get_running_loop().create_task(self.connect())
+        connecting = asyncio.get_running_loop().create_task(self.connect(within))
         try:
             connection = await connecting
         except asyncio.CancelledError:
@@ -159,6 +165,18 @@ class Connections:
             connection.terminate()
         else:
             self._idle.append(connection)
+
+
+async def _in_transaction(connection: Connection, sql: str, *values: Any, timeout: float) -> Rows:
+    await connection.execute("begin", timeout=timeout)
+    try:
+        rows = await connection.fetch(sql, *values, timeout=timeout)
+    except driver.DatabaseError as e:
+        if not faults.is_lost(e):
+            await connection.execute("rollback", timeout=timeout)
+        raise
+    await connection.execute("commit", timeout=timeout)
+    return rows
 
 
 def _drop(connecting: asyncio.Task[Connection]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from aob.errors import OperatorError, StoreCorrupt, StoreFull, StoreLocked, StoreUnavailable
 from aob.stores.postgres import driver
 
-_LOST = ("08", "57P", "25006", "40003")
-_AGAIN = ("40001", "40P01", "55P03", "57014", "53300")
+_LOST = ("08", "57P", "25006", "40003", "53300")
+_IN_THE_WAY = ("40001", "40P01", "55P03", "57014")
 _FULL = ("53100", "53400")
 _RIGHTS = "42501"
 _MISSING = ("3F000", "42P01", "42883", "42703")
@@ -30,7 +30,7 @@ def is_lost(error: BaseException) -> bool:
 
 def may_go_better(error: BaseException) -> bool:
     """Whether the statement failed whole because of what others did at that moment."""
-    return code_of(error) in _AGAIN
+    return code_of(error) in _IN_THE_WAY
 
 
 def unreachable(name: str, error: BaseException) -> StoreUnavailable:
@@ -44,8 +44,8 @@ def translated(error: BaseException, name: str) -> OperatorError:
     code = code_of(error)
     if code in _FULL:
         return StoreFull(f"no space left for {name}: nothing was written; free some space, and work goes on by itself")
-    if code in ("55P03", "57014"):
-        return StoreLocked(f"{name}: a statement was held up for too long ({error}); see pg_locks for who holds it up")
+    if code in _IN_THE_WAY:
+        return StoreLocked(f"{name}: others held a statement up for too long ({error}); see pg_locks for who does")
     if code == _RIGHTS:
         return StoreUnavailable(f"{name}: {error}; aob db check lists what is missing")
     if code in _MISSING:

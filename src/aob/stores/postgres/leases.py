@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aob.clock import Clock
+from aob.errors import LeaseLost
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.holdings import Holdings, lost
 from aob.stores.postgres.statements import in_schema
@@ -14,6 +15,7 @@ from aob.stores.rows import Lease, WorkerRow
 
 _MICROSECONDS = 1_000_000
 _AT_PARTING = 3.0
+_AT_LEAST = 1.0
 
 
 class Leases:
@@ -80,13 +82,15 @@ class Leases:
             return
         holder = self._holdings.holder_of({lease.partition: lease.epoch for lease in leases})
         before, sent = self._clock.monotonic(), self._clock.now_us()
-        now = await self._connections.trying(
-            lambda _: self._connections.once(
-                self._renew, holder.id, [lease.partition for lease in leases], [lease.epoch for lease in leases],
-                round(ttl * _MICROSECONDS),
-            ),
-            leased_until=lambda: holder.until,
-        )  # fmt: skip
+        epochs = [lease.partition for lease in leases], [lease.epoch for lease in leases]
+        try:
+            async with asyncio.timeout(max(holder.until - before, _AT_LEAST)):
+                now = await self._connections.trying(
+                    lambda _: self._connections.once(self._renew, holder.id, *epochs, round(ttl * _MICROSECONDS)),
+                    leased_until=lambda: holder.until,
+                )
+        except TimeoutError:
+            raise LeaseLost(f"{self._connections.name} did not answer until the lease was over") from None
         if now[0][0] is None:
             self._holdings.dropped(lease.partition for lease in leases)
             raise lost(leases[0].partition, leases[0].epoch)
