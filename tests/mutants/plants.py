@@ -321,8 +321,9 @@ PLANTS: dict[str, Plant] = {
                 "engine/commits.py",
                 "        self._sending, self._sent_now = False, Group()\n"
                 "        self._unnumber(group)\n"
-                "        if isinstance(error, StoreFull):",
-                "        return self._sent(group, Appended(committed=True))\n        if isinstance(error, StoreFull):",
+                "        if isinstance(error, StoreFull | StoreLocked):",
+                "        return self._sent(group, Appended(committed=True))\n"
+                "        if isinstance(error, StoreFull | StoreLocked):",
             ),
         ),
         cheap=True,

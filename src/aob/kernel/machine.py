@@ -39,7 +39,7 @@ from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
 from aob.kernel.ordering import keep_order
 from aob.kernel.recorded import NOTED, Recorded
-from aob.kernel.replay import mismatch, started_by_newer
+from aob.kernel.replay import mismatch, started_by_newer, was_asked_for
 from aob.kernel.spending import Spending
 from aob.kernel.steps import Abandon, Step, StepCall
 from aob.kernel.timers import NO_TIMERS, URGENT, Timers
@@ -774,14 +774,9 @@ class Machine:
             self.closing = closing
 
     def _not_open(self, event: ev.Event, step: Step | None) -> None:
-        """An event about a step that is not open. Late ones change nothing; one that was never asked for is a
-        mismatch."""
-        id: str = getattr(event, "step", None) or event.KIND
-        name, _, k = id.rpartition("#")
-        asked = name and k.isdigit() and int(k) <= self.counters.get(name, 0)
-        if step is None and (asked or not self.replaying):
-            return
-        self.mismatch = mismatch(self, event, step)
+        """An event about a step that is not open: late, or never asked for."""
+        if step is not None or (self.replaying and not was_asked_for(self, event)):
+            self.mismatch = mismatch(self, event, step)
 
 
 _APPLY: dict[type[ev.Event], Callable[[Machine, Any], None]] = {

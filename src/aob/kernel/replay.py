@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from aob.kernel.machine import Machine
 
 
+def was_asked_for(machine: Machine, event: ev.Event) -> bool:
+    """Whether the code has asked for the step of this event, be it open or not; late events change nothing."""
+    name, _, k = (getattr(event, "step", None) or event.KIND).rpartition("#")
+    return bool(name) and k.isdigit() and int(k) <= machine.counters.get(name, 0)
+
+
 def mismatch(machine: Machine, event: ev.Event, step: Step | None) -> NonDeterministic:
     """The error for an event that the code did not ask for.
 
