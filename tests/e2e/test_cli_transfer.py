@@ -165,7 +165,7 @@ def test_migrate_makes_a_store(shell: Shell) -> None:
 
 def test_a_damaged_payload_is_found_by_check(shell: Shell) -> None:
     shell.good("run", "start", "flow.py:greet", "--inputs", '"Ada"', "--id", "a", "--wait")
-    assert shell.json("db", "check") == {"store": "sqlite:///aob.db", "problems": []}
+    assert shell.json("db", "check") == {"store": "sqlite:///aob.db", "problems": [], "lacks": []}
     connection = apsw.Connection(str(shell.folder / "aob.db"))
     connection.execute("update event set data = cast('[]' as blob) where seq = 2")
     connection.close()

@@ -210,10 +210,10 @@ class ApprovalTests(BesideSetting):
     async def test_approval_before_its_deadline_stops_the_clock(self) -> None:
         async with self.engine() as engine:
             client = await engine.open(asks)
-            run = await client.start(asks, "fail", 0.4, run_id="r")
+            run = await client.start(asks, "fail", 2.0, run_id="r")
             await client.decide((await asked(client)).id, True, by="ann")
             assert await outcome(run) == [True, "ann", "", 1]
-            await a_while(0.5)
+            await a_while(2.2)
             client = await engine.restart()
             assert await outcome(await client.get("r")) == [True, "ann", "", 1]
             assert await of_kind(await client.get("r"), "timer_fired") == []

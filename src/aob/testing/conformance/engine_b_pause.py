@@ -124,27 +124,27 @@ class PauseTests(BesideSetting):
                 await aob.sleep(seconds)
                 got.append(str(seconds))
 
-            await asyncio.gather(nap(0.3), nap(0.2), nap(0.1))
+            await asyncio.gather(nap(1.3), nap(1.2), nap(1.1))
             return got
 
         async with self.engine() as engine:
             client = await engine.open(sleeps)
             run = await client.start(sleeps, run_id="r")
             await run.pause()
-            await a_while(0.5)
+            await a_while(1.6)
             assert await of_kind(run, "timer_fired") == []
             await run.resume()
-            assert await outcome(run) == ["0.1", "0.2", "0.3"]
+            assert await outcome(run) == ["1.1", "1.2", "1.3"]
 
             run = await client.start(sleeps, run_id="restarted")
             await run.pause()
-            await a_while(0.5)
+            await a_while(1.6)
             client = await engine.restart()
             run = await client.get("restarted")
             await a_while(0.1)
             assert await of_kind(run, "timer_fired") == []
             await run.resume()
-            assert await outcome(run) == ["0.1", "0.2", "0.3"]
+            assert await outcome(run) == ["1.1", "1.2", "1.3"]
 
     async def test_22_nothing_is_retried(self) -> None:
         async with self.engine() as engine:

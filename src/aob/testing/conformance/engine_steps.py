@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+from aob.client.client import Client
 from aob.client.run import Run
 from aob.clock import to_datetime
 from aob.errors import RunFailed
@@ -160,7 +160,7 @@ class RecordTests(EngineSetting):
             run = await client.start(shapes.fails_always, trace.path, run_id="r")
             for made in (1, 2, 3):
                 await trace.until(made)
-                await asyncio.sleep(0.05)
+                await eventually(lambda c=client, n=made: _failed(c, n), f"{made} failed attempts on record")
                 client = await engine.restart(graceful=made == 2)
             run = await client.get("r")
             await refused(outcome(run), RunFailed)
@@ -240,3 +240,8 @@ class RecordTests(EngineSetting):
             await run.signal("never")
             await reaches(run, "waiting")
             assert (await run.summary()).due is None
+
+
+async def _failed(client: Client, times: int) -> bool:
+    history = await (await client.get("r")).history()
+    return sum(e.kind == "attempt_failed" for e in history) >= times
