@@ -117,16 +117,9 @@ class Client:
             DuplicateDefinition: two definitions, or two exporters, have one name.
         """
         worker = Worker(
-            self.store,
-            self.clock,
-            self.process,
-            self.settings,
-            workflows,
-            tuple(activities),
-            self._codec,
-            tuple(queues),
-            tuple(exporters),
-        )
+            self.store, self.clock, self.process, self.settings, workflows, tuple(activities), self._codec,
+            tuple(queues), tuple(exporters),
+        )  # fmt: skip
         self.workflows.update(worker.workflows)
         self._workers.append(worker)
         return worker

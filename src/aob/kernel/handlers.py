@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from msgspec import Raw
 
-from aob.errors import QueryNotFound
+from aob.errors import AobError, QueryNotFound, UpdateRefused
 from aob.kernel import events as ev
 from aob.kernel.codec import SignatureCodec
 from aob.kernel.failures import capture
+
+
+@contextmanager
+def refused(update: str) -> Generator[None]:
+    """What a validator raises in this block has `UpdateRefused` as its cause."""
+    try:
+        yield
+    except AobError:
+        raise
+    except Exception as e:
+        refusal = UpdateRefused(f"update {update!r} was refused: {type(e).__name__}: {e}")
+        refusal.__cause__ = e.__cause__
+        raise e from refusal
 
 
 class Update(Protocol):

@@ -24,7 +24,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Raw
 
-from aob.errors import AobError, BadDefinition, NonDeterministic, UpdateRefused
+from aob.errors import AobError, BadDefinition, NonDeterministic
 from aob.kernel import events as ev, flags
 from aob.kernel.carry import Carry, carry_of, refuse_busy
 from aob.kernel.codec import SignatureCodec
@@ -34,7 +34,7 @@ from aob.kernel.ends import End, exhausted, outcome, stopped
 from aob.kernel.failures import capture, restore
 from aob.kernel.generators import keep_generators
 from aob.kernel.guard import TURN
-from aob.kernel.handlers import Handlers
+from aob.kernel.handlers import Handlers, refused
 from aob.kernel.loop import TimerHandle, WorkflowLoop
 from aob.kernel.mailbox import Mailbox
 from aob.kernel.ordering import keep_order
@@ -658,14 +658,8 @@ class Machine:
         payload = update.codec.bind_wire(args, kwargs)
         bound = update.codec.decode_args(payload)
         if update.check is not None:
-            try:
+            with refused(name):
                 self._reading(update.check, *bound)
-            except AobError:
-                raise
-            except Exception as e:
-                refusal = UpdateRefused(f"update {name!r} was refused: {type(e).__name__}: {e}")
-                refusal.__cause__ = e.__cause__
-                raise e from refusal
         return payload
 
     def _reading(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
