@@ -82,7 +82,8 @@ class Sending:
             values = columns.run_columns(starts) if starts else columns.NO_RUNS
             try:
                 return again, await self._connections.once(
-                    self._send, None if starts else nonces[0], columns.messages_value(messages, others, nonces), [m.body for m in messages],
+                    self._send, None if starts else nonces[0],
+                    columns.messages_value(messages, others, nonces), [m.body for m in messages],
                     self._connections.address.channel, self._news, *values,
                 )  # fmt: skip
             except driver.DatabaseError as e:
