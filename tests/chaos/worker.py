@@ -55,8 +55,8 @@ def watch_the_store() -> None:
         tell("found_done" if there else "found_undone", {})
         return there
 
-    async def told_connect(connections: Connections) -> Any:
-        connection = await connect(connections)
+    async def told_connect(connections: Connections, *within: float) -> Any:
+        connection = await connect(connections, *within)
         tell("connected", {})
         return connection
 
