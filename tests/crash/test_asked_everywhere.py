@@ -48,8 +48,10 @@ class OwnerStore(MortalStore):
             raise
 
     def _gone(self) -> None:
-        """What the system does when a process ends."""
-        cast("MemoryStore", self.inner).state.locks.clear()
+        """The process has ended: it holds no lock, and is not counted among the workers any more."""
+        state = cast("MemoryStore", self.inner).state
+        state.locks.clear()
+        state.workers.clear()
 
     async def _die(self) -> None:
         self.dead = True
