@@ -15,7 +15,6 @@ from aob.engine.active import ActiveRun
 from aob.engine.commits import Commits
 from aob.engine.dispatch import Dispatch
 from aob.engine.executor import Attempt
-from aob.engine.inbox import Inbox
 from aob.engine.signals import Signals
 from aob.errors import AobError
 from aob.kernel import events as ev, machine as kernel
@@ -65,8 +64,8 @@ def a_start_returns_before_its_commit(patch: pytest.MonkeyPatch) -> None:
 
 @mutant("test_03_a_senders_awaited_signals_arrive_in_order")
 def the_inbox_is_read_from_the_end(patch: pytest.MonkeyPatch) -> None:
-    original = Inbox.take
-    patch.setattr(Inbox, "take", lambda self, messages: original(self, messages[::-1]))
+    original = Commits._first  # pyright: ignore[reportPrivateUsage]
+    patch.setattr(Commits, "_first", lambda self, messages: original(self, messages[::-1]))
 
 
 @mutant("test_04_nothing_but_late_facts_follow_the_end")

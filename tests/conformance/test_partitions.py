@@ -10,6 +10,7 @@ import aob
 from aob import telemetry
 from aob.client.client import Client
 from aob.clock import SystemClock
+from aob.engine.handover import hand_over
 from aob.settings import load
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.rows import Append, Appended, Lease
@@ -119,6 +120,19 @@ async def test_a_lease_that_is_handed_over_while_a_renewal_or_a_commit_is_on_its
         assert [await outcome(run, timeout=30) for run in runs] == [60] * 30
     end()
     assert "lease_lost" not in told
+
+
+async def test_an_owner_that_has_handed_over_all_it_had_lives_on_and_gets_its_share_again() -> None:
+    async with world() as w:
+        host = (await w.join()).host()
+        assert host is not None
+        await hand_over(host, range(PARTITIONS), 1.0)
+        while not host.commits.leases:
+            host.commits.group().after.append(lambda: None)
+            await host.commits.ack()
+            await asyncio.sleep(0.001)
+        assert host.failed is None
+        await eventually(lambda: w.held() == [PARTITIONS], "all again")
 
 
 async def test_runs_go_on_while_partitions_move() -> None:

@@ -75,7 +75,7 @@ class Sender(Asker):
 
     def _put(self, reply: Reply) -> None:
         rows, group = self._rows(reply), self._host.commits.group()
-        group.takes += rows.takes
+        group.take(rows.takes, self._message.partition)
         group.replies += rows.replies
 
     def _rows(self, reply: Reply) -> Rows:

@@ -43,6 +43,7 @@ class Group:
         "blobs",
         "chains",
         "cursors",
+        "partitions",
         "records",
         "replies",
         "seen",
@@ -67,6 +68,7 @@ class Group:
         self.sends: list[Message] = []
         self.blobs: list[tuple[ActiveRun, str, bytes]] = []
         self.takes: list[int] = []
+        self.partitions: set[int] = set()
         self.replies: list[tuple[str, bytes, int]] = []
         self.cursors: list[tuple[str, int, int]] = []
         self.acks: list[asyncio.Future[Any]] = []
@@ -82,13 +84,23 @@ class Group:
         self.sends += later.sends
         self.blobs += later.blobs
         self.takes += later.takes
+        self.partitions |= later.partitions
         self.replies += later.replies
         self.cursors += later.cursors
         self.acks += later.acks
         self.after += later.after
 
+    def take(self, messages: Iterable[int], partition: int) -> None:
+        """The commit deletes these messages of a partition."""
+        self.takes += messages
+        self.partitions.add(partition)
+
     def empty(self) -> bool:
-        return not (
+        return not (self.acks or self.after or self.writes())
+
+    def writes(self) -> bool:
+        """Whether the store has anything to do."""
+        return bool(
             self.records
             or self.summaries
             or self.takes
@@ -96,8 +108,7 @@ class Group:
             or self.cursors
             or self.tickets
             or self.sends
-            or self.acks
-            or self.after
+            or self.seen
         )
 
 
@@ -174,6 +185,7 @@ class Commits:
         groups = (*self._groups, self._open, self._ahead)
         events = {run.row.partition for group in groups for run, _, _ in group.records}
         rows = {run.row.partition for group in groups for run in (*group.starts.values(), *group.summaries.values())}
+        rows |= {partition for group in groups for partition in group.partitions}
         return events | rows | {partition for group in groups for _, partition, _ in group.cursors}
 
     # --- what goes in -----------------------------------------------------------------------------
@@ -331,6 +343,9 @@ class Commits:
             self._without_overtaken(group)
         if group is None:
             self._scheduled = False
+            return
+        if not self.epochs and not group.writes():
+            self._sent(group, Appended(committed=True))  # all was handed over: the store has nothing to say
             return
         self._sending, self._sent_now = True, group
         sending = self._store.append(self._batch(group))

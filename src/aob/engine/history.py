@@ -144,6 +144,8 @@ class History:
         """
         events, tail = await self.for_replay(row)
         machine.begin_replay(events)
+        if not events:
+            return tail  # its start is not committed yet
         first, checkpoint = events[0][0], events[1] if len(events) > 1 else None
         if row.checkpoint and checkpoint is not None and isinstance(checkpoint[0], ev.Checkpoint):
             assert isinstance(first, ev.RunStarted)

@@ -132,7 +132,7 @@ class Inbox:
         if run.ended or (body.id is not None and run.seen is None):
             return False
         host.controls.signals.record(run, body.name, body.payload, body.id)
-        host.commits.group().takes.append(message.id)
+        host.commits.group().take([message.id], message.partition)
         return True
 
     async def _deal(self, name: Name) -> None:
@@ -208,7 +208,7 @@ class Inbox:
         the wrong one."""
         if self._host.owns(message.partition):
             group = self._host.commits.group()
-            group.takes.append(message.id)
+            group.take([message.id], message.partition)
             group.sends.append(msgspec.structs.replace(message, id=0, partition=-1))
 
     # --- one kind each ----------------------------------------------------------------------------
@@ -275,8 +275,8 @@ class Inbox:
     async def _update(self, message: Message, sender: Sender) -> Awaitable[bytes]:
         call = msgspec.json.decode(message.body, type=Call)
         updates = self._host.controls.updates
-        run = await self._host.residents.at_hand(message.tenant, message.run_id)
-        step, repeated = await updates.record(run, call.name, call.payload, call.id or message.reply)
+        run = await updates.begun(lambda: self._host.residents.at_hand(message.tenant, message.run_id))
+        step, repeated = updates.record(run, call.name, call.payload, call.id or message.reply)
 
         async def later() -> bytes:
             return msgspec.json.encode(await updates.answer(run, step, repeated))

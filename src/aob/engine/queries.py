@@ -35,7 +35,7 @@ class Queries:
         machine = run.machine
         while machine is not None and not machine.begun and not run.ended and not run.gone:
             await run.next_commit()  # its code has not begun
-        if machine is None or machine.closing:
+        if machine is None or machine.closing or not machine.begun:
             machine = Machine(program_of(self._host, run.row))
             await self._host.residents.replay(machine, run.row)
             try:

@@ -36,6 +36,8 @@ class Residents:
         self.by_id: dict[tuple[str, str], ActiveRun] = {}
         self.history = History(host.store, host.payloads)
         self._loading: dict[tuple[str, str], asyncio.Future[ActiveRun]] = {}
+        self._overtaken: set[tuple[str, str]] = set()
+        """Runs that began, or whose partition was given up, while they were being loaded."""
         self.admitted: set[int] | None = None
         """Runs that have been in memory since recovery began."""
         self._recovering: dict[int, asyncio.Future[None]] = {}
@@ -86,6 +88,8 @@ class Residents:
                 self.admitted.add(run.row.key)
             self.by_key[run.row.key] = run
             self.by_id[run.tenant, run.run_id] = run
+            if self._loading and (run.tenant, run.run_id) in self._loading:
+                self._overtaken.add((run.tenant, run.run_id))
             if self._absent:
                 self._take_waiters(run)
             if len(self.by_key) > self._evict_at:
@@ -187,7 +191,7 @@ class Residents:
         return await self._once((row.tenant, row.run_id), lambda: self._load(row))
 
     async def _once(self, name: tuple[str, str], load: Callable[[], Awaitable[ActiveRun]]) -> ActiveRun:
-        """Nobody else loads the run meanwhile, so what `load` reads of it stays true."""
+        """Nobody else loads the run meanwhile; if it begins, `load` notices."""
         present = self.by_id.get(name)
         if present is not None:
             return present
@@ -195,6 +199,7 @@ class Residents:
             return await asyncio.shield(self._loading[name])
         future: asyncio.Future[ActiveRun] = asyncio.get_running_loop().create_future()
         self._loading[name] = future
+        self._overtaken.discard(name)
         try:
             run = await load()
         except BaseException as e:
@@ -203,6 +208,7 @@ class Residents:
             raise
         finally:
             del self._loading[name]
+            self._overtaken.discard(name)
         future.set_result(run)
         return run
 
@@ -231,29 +237,42 @@ class Residents:
             host.commits.group().summaries[id(run)] = run
 
     async def _load(self, row: RunRow) -> ActiveRun:
-        host = self._host
+        name = (row.tenant, row.run_id)
+        while True:
+            run = await self._read(row)
+            begun = self.by_id.get(name)
+            if begun is None and name not in self._overtaken:
+                return self._loaded(run)
+            if run.machine is not None:
+                run.machine.close()
+            if begun is not None:
+                return begun
+            self._overtaken.discard(name)  # it began here meanwhile, and was evicted: what was read is old
+            row = await self._host.store.get_run(*name) or row
+
+    async def _read(self, row: RunRow) -> ActiveRun:
+        """The run as the store has it, not live yet."""
         run = ActiveRun(row, None)
-        host.refuse_strange(row.partition)
+        self._host.refuse_strange(row.partition)
         program = await self._program(row)
         if row.status in TERMINAL_STATES or row.status == "pending" or program is None:
             run.seq, run.chain, run.last_at = await self.history.tail(row)
-            if (begun := self.by_id.get((row.tenant, row.run_id))) is not None:
-                return begun
-            if row.status not in TERMINAL_STATES:
-                host.refuse_strange(row.partition)
-                self._admit_loaded(run)
-                host.unserved.say_or_unsay(run)
+        else:
+            run.machine = Machine(program)
+            run.seq, run.chain, run.last_at = await self.replay(run.machine, row)
+        return run
+
+    def _loaded(self, run: ActiveRun) -> ActiveRun:
+        """From here on the run is in memory, unless it has ended, and goes on."""
+        host, row, machine = self._host, run.row, run.machine
+        if row.status in TERMINAL_STATES:
             return run
-        machine = Machine(program)
-        run.machine = machine
-        run.seq, run.chain, run.last_at = await self.replay(machine, row)
-        if (begun := self.by_id.get((row.tenant, row.run_id))) is not None:
-            machine.close()
-            return begun
         host.refuse_strange(row.partition)
-        run.parked = row.status == "parked"
         self._admit_loaded(run)
         host.unserved.say_or_unsay(run)
+        if machine is None:
+            return run
+        run.parked = row.status == "parked"
         if machine.mismatch is not None or run.parked:
             self.park_or_unpark(run)
         if machine.mismatch is None:
@@ -371,8 +390,6 @@ class Residents:
         self.by_id.pop((run.tenant, run.run_id), None)
         run.gone = True
         run.wake_all()
-        if run.waiters:
-            self._absent.setdefault((run.tenant, run.run_id), []).extend(run.waiters)
         if run.machine is not None:
             run.machine.close()
 
@@ -382,6 +399,7 @@ class Residents:
 
     def expel(self, partition: int) -> None:
         """Forget the runs of a partition that this host has given up."""
+        self._overtaken |= self._loading.keys()
         self._host.unserved.forget(partition)
         for run in self.of(partition):
             self.by_key.pop(run.row.key, None)

@@ -83,7 +83,7 @@ class Unserved:
         run = host.starts.begin_pending(row, request)
         host.residents.admit(run)
         group = host.commits.group()
-        group.takes.append(start.id)
+        group.take([start.id], start.partition)
         group.after.append(lambda: host.inbox.take([m for m in kept if m is not start]))
         return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,14 +35,23 @@ class Updates:
         Raises:
             RunFinished, QueryNotFound, NoWorker, and what the validator raises.
         """
-        run = await self._host.inbox.reach(tenant, run_id)
-        step, repeated = await self.record(run, name, payload, id)
+        run = await self.begun(lambda: self._host.inbox.reach(tenant, run_id))
+        step, repeated = self.record(run, name, payload, id)
         return await self.answer(run, step, repeated)
 
-    async def record(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> tuple[str, bool]:
-        """Validate an update and put it into the next commit; its step, and whether it was there before."""
+    async def begun(self, reach: Callable[[], Awaitable[ActiveRun]]) -> ActiveRun:
+        """The run that `reach` brings, once its code has begun; it stays in memory until the caller awaits again."""
+        while True:
+            run = await reach()
+            machine = run.machine
+            if machine is None or machine.begun or machine.mismatch is not None or run.ended:
+                return run
+            await run.next_commit()
+
+    def record(self, run: ActiveRun, name: str, payload: Raw, id: str | None) -> tuple[str, bool]:
+        """Validate an update of a run that has `begun` and put it into the next commit; its step, and whether it was
+        there before."""
         host = self._host
-        await self._signals.load_seen(run)
         step = f"update/{name}#{id or host.process.new_id(12)}"
         if id is not None and run.seen is not None and step in run.seen:
             return step, True
@@ -53,8 +63,6 @@ class Updates:
         if machine is None or machine.mismatch is not None:
             program_of(host, run.row)
             raise NoWorker(f"run {run.run_id!r} is parked, so it takes no updates", run_id=run.run_id)
-        while not machine.begun and not run.ended:
-            await run.next_commit()
         bound = machine.check_update(name, *msgspec.json.decode(payload, type=Arguments))
         self._signals.counts(run, step if id is not None else None)
         host.record(run, ev.SignalReceived(0, name, bound, id, update=step))
@@ -91,13 +99,22 @@ class Updates:
         name = (run.tenant, run.run_id, step)
         self._waiting.setdefault(name, []).append(future)
         while not future.done():
-            if run.terminal is not None:
+            changed = self._host.residents.next_commit(run.tenant, run.run_id)
+            if await self._has_ended(run) and not future.done():
                 self._waiting.pop(name, None)
                 raise RunFinished(f"run {run.run_id!r} ended before it answered the update", run_id=run.run_id)
             if self._host.failed is not None:
                 raise self._host.failed
-            await asyncio.wait([future, run.next_commit()], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([future, changed], return_when=asyncio.FIRST_COMPLETED)
         return future.result()
+
+    async def _has_ended(self, run: ActiveRun) -> bool:
+        now = self._host.residents.by_id.get((run.tenant, run.run_id), run)
+        if now.terminal is not None or not now.gone:
+            return now.terminal is not None
+        self._host.refuse_strange(run.row.partition)
+        row = await self._host.store.get_run(run.tenant, run.run_id)  # it was evicted, and may be back, and over
+        return row is None or row.ended is not None
 
     def completed(self, run: ActiveRun, event: ev.UpdateCompleted) -> None:
         """An answer is durable."""

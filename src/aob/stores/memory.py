@@ -210,6 +210,8 @@ class MemoryStore:
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
+        if not batch.epochs:
+            raise LeaseLost("a commit must name the partitions that it is for")
         for partition, epoch in batch.epochs.items():
             self._held(partition, epoch)
         if inbox := self._unread(batch):

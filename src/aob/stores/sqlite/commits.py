@@ -118,6 +118,8 @@ class Commits:
         self._read.discard(partition)
 
     def _append(self, batch: Append) -> Appended:
+        if not batch.epochs:
+            raise LeaseLost("a commit must name the partitions that it is for")
         for partition, epoch in batch.epochs.items():
             self.guard(partition, epoch)
         if not self._read.issuperset(batch.epochs) and (inbox := self._unread(batch)):

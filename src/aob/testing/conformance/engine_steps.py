@@ -149,7 +149,8 @@ class RecordTests(EngineSetting):
             for n, event in enumerate(events[1:3], 1):
                 assert event.data["attempt"] == n
                 assert event.data["failure"]["message"] == "3 failed"
-                assert to_datetime(event.data["due"]) > event.at
+                assert event.data["due"] > event.data["first_start"]
+                assert to_datetime(event.data["due"]) <= events[n + 1].at
             assert events[3].data["attempts"] == 3
             assert events[3].at >= to_datetime(events[2].data["due"])
 
