@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers format crash mutants bench lock clean
+.PHONY: help demo test check lint types layers format crash sim mutants bench lock clean
 
 # The newest interpreter that really works: a name on the PATH may be a shim that only prints an error.
 PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
@@ -11,6 +11,7 @@ PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3 python; 
 	&& { echo $$python; break; }; done)
 JOBS ?= auto
 ARGS ?=
+SECONDS ?= 60
 BIN := .venv/bin
 READY := .venv/ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -50,8 +51,11 @@ format: $(READY) ## mend what ruff can mend
 crash: $(READY) ## the whole crash suite: SIGKILL at every write point (minutes)
 	@AOB_TEST_EXHAUSTIVE=1 $(BIN)/python -m pytest -n $(JOBS) -m crash $(ARGS)
 
+sim: $(READY) ## simulate worlds for SECONDS=60; SEED=… lives through a failing one again and makes it smaller
+	@$(BIN)/python -W ignore -m aob.testing.simulation $(if $(SEED),--seed $(SEED),--seconds $(SECONDS)) $(ARGS)
+
 mutants: $(READY) ## plant a bug for each invariant, and see that its test finds it (minutes)
-	@AOB_TEST_MUTANTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/mutants $(ARGS)
+	@AOB_TEST_MUTANTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/mutants tests/simulation/test_mutants.py $(ARGS)
 
 bench: $(READY) ## measure speed on this machine (minutes)
 	@$(BIN)/python -m bench $(ARGS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
@@ -25,7 +24,6 @@ def main() -> int:
     parser.add_argument("--store", choices=("sqlite", "memory", "fleet"), help="only worlds with this store")
     parser.add_argument("--kept", type=Path, default=Path(".sim-failures.jsonl"), help="where failing seeds are kept")
     args = parser.parse_args()
-    logging.disable(logging.CRITICAL)
     given = {} if args.store is None else {"store": args.store}
     return _replay(args.seed, args.kept, given) if args.seed is not None else _search(args, given)
 

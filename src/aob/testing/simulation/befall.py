@@ -47,10 +47,10 @@ class Befall:
 
     def revives_after(self) -> float:
         """Seconds until an ended process is started again."""
-        return self._revive.choice((0.1, 1, 10, 60)) * (0.5 + self._revive.random())
+        return self._revive.choice((0.1, 1, 10, 60)) * (0.5 + self._revive.random()) * self._world.plan.scale
 
     async def _again_and_again(self, accident: Callable[[Random], Awaitable[None]], draw: Random) -> None:
-        every = _EVERY / self._world.plan.strength * draw.choice((0.3, 1, 3))
+        every = _EVERY * self._world.plan.scale / self._world.plan.strength * draw.choice((0.3, 1, 3))
         while True:
             await asyncio.sleep(draw.expovariate(1 / every))
             await accident(draw)
@@ -63,7 +63,7 @@ class Befall:
 
     async def _pause(self, draw: Random) -> None:
         node = draw.choice(self._world.nodes)
-        life, ttl = node.life, self._world.plan.lease_ttl
+        life, ttl = node.life, self._world.settings.lease_ttl
         seconds = ttl * draw.choice((0.1, 0.9, 1.5, 4)) * (0.5 + draw.random())
         if life is None or life.stopped:
             return
@@ -90,7 +90,7 @@ class Befall:
     async def _outage(self, draw: Random) -> None:
         self._world.witness.seen["outage"] += 1
         self._world.faults.outage = True
-        await asyncio.sleep(draw.choice((0.5, 5, 30)) * draw.random())
+        await asyncio.sleep(draw.choice((0.5, 5, 30)) * draw.random() * self._world.plan.scale)
         self._world.faults.outage = False
 
     async def _jump(self, draw: Random) -> None:

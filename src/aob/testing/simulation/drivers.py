@@ -13,8 +13,8 @@ from aob.errors import CallerError, NoWorker, OperatorError, RunExists, RunFaile
 from aob.testing.simulation.flows import flow, full_flow
 from aob.testing.simulation.node import Down, Node
 from aob.testing.simulation.plan import Plan
-from aob.testing.simulation.programs import Author, Op, Program, expected, walk
-from aob.workflow.definitions import Workflow
+from aob.testing.simulation.programs import Author, Op, Program, expected, fits, walk
+from aob.workflow.definitions import Activity, Workflow
 
 if TYPE_CHECKING:
     from aob.testing.simulation.world import World
@@ -33,9 +33,14 @@ class Tale:
     def __init__(self, run_id: str, program: Program, begins: float, workflow: Workflow[..., Any]) -> None:
         self.run_id = run_id
         self.program = program
+        self.args: tuple[Any, ...] = (program,)
+        self.kwargs: dict[str, Any] = {}
+        self.drive: Callable[[Run[Any]], Awaitable[None]] | None = None
+        """What a user's test does to the run; with it, nothing else is."""
         self.begins = begins
         self.workflow = workflow
         self.value: Any = expected(program)
+        self.same: Callable[[Any, Any], bool] = fits
         self.ends = {"completed"}
         self.start = asyncio.Event()
         self.outcome: tuple[str, Any] | None = None
@@ -83,6 +88,8 @@ class Outside:
     # --- roles ------------------------------------------------------------------------------------------------------
 
     def _roles(self, tale: Tale) -> list[Any]:
+        if tale.drive is not None:
+            return [self._starter(tale, Random(f"{self._world.plan.seed} {tale.run_id}")), self._driver(tale)]
         plan, seed = self._world.plan, f"{self._world.plan.seed} {tale.run_id}"
         roles: list[Any] = [self._starter(tale, Random(f"{seed} start"))]
         for op in walk(tale.program):
@@ -117,14 +124,25 @@ class Outside:
         tale.outcome = await self._insist(draw, lambda client: self._outcome(client, tale), again=(TimeoutError,))
 
     async def _start(self, client: Client, tale: Tale) -> Run[Any]:
-        return await client.start(tale.workflow, tale.program, run_id=tale.run_id)
+        return await client.start(tale.workflow, *tale.args, run_id=tale.run_id, **tale.kwargs)
 
     async def _outcome(self, client: Client, tale: Tale) -> tuple[str, Any]:
         run = await client.get(tale.run_id)
         try:
-            return "completed", await run.result(timeout=120)
+            return "completed", await run.result(timeout=120 * self._world.plan.scale)
         except RunFailed as e:
             return (await run.status()), e
+
+    async def _driver(self, tale: Tale) -> None:
+        draw = Random(f"{self._world.plan.seed} {tale.run_id} drive")
+        await tale.start.wait()
+        drive = tale.drive
+
+        async def call(client: Client) -> None:
+            assert drive is not None
+            await drive(await client.get(tale.run_id))
+
+        await self._tell(tale, draw, call)
 
     async def _sender(self, tale: Tale, op: Op, sender: int, draw: Random) -> None:
         await self._until_started(tale, draw)
@@ -211,7 +229,7 @@ class Outside:
         """Somebody looks after parked runs: mends what is broken, and resumes them."""
         draw = Random(f"{self._world.plan.seed} operator")
         while True:
-            await asyncio.sleep(120)
+            await asyncio.sleep(120 * self._world.plan.scale)
             for run_id in await self._insist(draw, _parked):
                 self._world.witness.seen["parked"] += 1
                 self._world.ledger.mended.add(run_id)
@@ -287,17 +305,22 @@ def _program(author: Author, plan: Plan, draw: Random) -> Program:
     return program
 
 
-def tales(world: World) -> list[Tale]:
-    """The runs of a seed."""
-    plan = world.plan
-    draw = plan.stream("tales")
-    author = world.author
-    return [
-        Tale(
-            f"r{n}",
-            _program(author, plan, draw),
-            draw.random() * plan.minutes * 60 * 0.7,
-            full_flow if plan.has("full") and draw.random() < 0.4 else flow,
-        )
-        for n in range(plan.runs)
-    ]
+class Cast:
+    """What runs in a world: here, random programs."""
+
+    workflows: tuple[Workflow[..., Any], ...] = (flow, full_flow)
+    activities: tuple[Activity[..., Any], ...] = ()
+
+    def tales(self, world: World) -> list[Tale]:
+        """The top-level runs, as they are meant to be."""
+        plan = world.plan
+        draw = plan.stream("tales")
+        return [
+            Tale(
+                f"r{n}",
+                _program(world.author, plan, draw),
+                draw.random() * plan.minutes * 60 * 0.7,
+                full_flow if plan.has("full") and draw.random() < 0.4 else flow,
+            )
+            for n in range(plan.runs)
+        ]

@@ -34,7 +34,6 @@ class Flaky(Exception):
 @activity(name="work", retry=Retry(initial=1, factor=2, max_delay=30, max_attempts=100))
 async def work(number: int, seconds: float, fails: int) -> int:
     """An effect that takes a while; its first attempts fail."""
-    ledger_here().attempted(info())
     if seconds:
         await asyncio.sleep(seconds)
     if info().attempt <= fails:
@@ -45,21 +44,18 @@ async def work(number: int, seconds: float, fails: int) -> int:
 @activity(name="refuse")
 async def refuse(number: int) -> None:
     """Fails for good."""
-    ledger_here().attempted(info())
     raise NonRetryable(f"refused {number}")
 
 
 @activity(name="echo")
 async def echo(value: Any) -> Any:
     """Returns what it is given."""
-    ledger_here().attempted(info())
     return value
 
 
 @activity(name="undo")
 async def undo(number: int) -> int:
     """Takes an effect back."""
-    ledger_here().attempted(info())
     return number
 
 
@@ -67,7 +63,6 @@ async def undo(number: int) -> int:
 async def broken(number: int) -> int:
     """Fails until somebody mends it."""
     ledger = ledger_here()
-    ledger.attempted(info())
     if info().run_id not in ledger.mended:
         raise NonRetryable(f"{number} is broken")
     return number
@@ -77,7 +72,6 @@ async def broken(number: int) -> int:
 async def poison(number: int, deaths: int) -> int:
     """Kills its process, the first times."""
     ledger = ledger_here()
-    ledger.attempted(info())
     await ledger.poisoned(info().run_id, deaths)
     return number
 

@@ -6,10 +6,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
+from aob.clock import Clock
+from aob.engine.active import ActiveRun
+from aob.engine.executor import Outcomes
+from aob.kernel.steps import Step
+from aob.process import Process
+from aob.settings import Settings
 from aob.testing.simulation.loop import LIFE, Life
+from aob.worker.executor import LiveAttempt, LocalExecutor
 from aob.workflow.attempt import Info
 
-Step = tuple[str, str, str]
+Name = tuple[str, str, str]
 """Tenant, run id and step."""
 
 
@@ -21,15 +28,15 @@ class Ledger:
     """
 
     def __init__(self, die: Callable[[Life], None]) -> None:
-        self.keys: dict[Step, set[str]] = {}
-        self.attempts: Counter[Step] = Counter()
+        self.keys: dict[Name, set[str]] = {}
+        self.attempts: Counter[Name] = Counter()
         self.mended: set[str] = set()
         self.deaths: Counter[str] = Counter()
         self._die = die
         self._fresh = 0
 
     def attempted(self, info: Info) -> None:
-        """An attempt has its effect now."""
+        """An attempt is about to have its effect."""
         step = (info.tenant, info.run_id, info.step or "")
         self.keys.setdefault(step, set()).add(info.idempotency_key or "")
         self.attempts[step] += 1
@@ -46,6 +53,23 @@ class Ledger:
             self.deaths[run_id] += 1
             self._die(life)
             await asyncio.get_running_loop().create_future()
+
+
+class LedgerExecutor(LocalExecutor):
+    """Writes down each attempt.
+
+    Args:
+        ledger: where.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, process: Process, settings: Settings) -> None:
+        super().__init__(clock, process, settings)
+        self._ledger = ledger
+
+    def start(self, run: ActiveRun, step: Step, outcomes: Outcomes) -> LiveAttempt:
+        attempt = super().start(run, step, outcomes)
+        self._ledger.attempted(attempt.info())
+        return attempt
 
 
 def ledger_here() -> Ledger:

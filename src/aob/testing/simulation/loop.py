@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 _RESOLUTION = 4e-7
 _KEPT = 64
+_TOO_MANY_ROUNDS = 20_000
+_TOO_MANY_STEPS = 4_000_000
 
 
 class _Handle(Protocol):
@@ -34,7 +36,7 @@ def _next(timers: list[Any]) -> Any:
 
 
 class Deadlock(Exception):
-    """Something is waited for, but nothing is left that could happen."""
+    """Something is waited for, but nothing is left that could happen; or what happens never ends."""
 
 
 class Life:
@@ -99,6 +101,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._clock_resolution = _RESOLUTION
         self._now = 0.0
         self._created = 0
+        self._rounds, self._round_at = 0, -1.0
         self.steps = 0
         self.errors: list[str] = []
         self._world: list[SimTask] = []
@@ -123,6 +126,10 @@ class SimLoop(asyncio.BaseEventLoop):
             timer = _next(timers)
             timer._scheduled = False
             ready.append(timer)
+        self._rounds = self._rounds + 1 if self._now == self._round_at else 0
+        self._round_at = self._now
+        if self._rounds > _TOO_MANY_ROUNDS or self.steps > _TOO_MANY_STEPS:
+            raise Deadlock("something goes round and round")
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aob.client.client import Client
@@ -13,7 +14,7 @@ from aob.errors import AobError
 from aob.stores.protocol import Store
 from aob.testing.seeded import SeededProcess
 from aob.testing.simulation.clocks import SimClock
-from aob.testing.simulation.ledger import Ledger
+from aob.testing.simulation.ledger import Ledger, LedgerExecutor
 from aob.testing.simulation.loop import LIFE, Life
 from aob.testing.simulation.stores import SimStore
 
@@ -125,7 +126,8 @@ class Node:
             await stack.enter_async_context(client)
             ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._stop.wait())]
             if self._serves:
-                worker = client.serve(*world.workflows, activities=world.activities)
+                worker = client.serve(*world.cast.workflows, activities=world.cast.activities)
+                worker.make_executor = partial(LedgerExecutor, self.ledger)
                 await stack.enter_async_context(worker)
                 ends.append(asyncio.ensure_future(worker.ended()))
             self.client = client

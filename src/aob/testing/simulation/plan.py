@@ -34,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         minutes: virtual time in which faults happen; afterwards the world heals.
         features, faults: those that are on.
         strength: of faults; 1 is common.
+        scale: how much longer than usual leases, outages and the pauses between faults last, for runs that take long.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...]
     faults: tuple[str, ...]
     strength: float = 1.0
+    scale: float = 1.0
 
     def has(self, feature: str) -> bool:
         """Whether a feature is on."""

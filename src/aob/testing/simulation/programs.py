@@ -80,7 +80,7 @@ class Author:
         return ["fails", self.number()]
 
     def _sleep(self, _: int) -> Op:
-        return ["sleep", self._seconds(0.001, 1, 30, 300, 1200)]
+        return ["sleep", self._seconds(0.001, 1, 30, 300, 600)]
 
     def _signals(self, depth: int) -> Op:
         if depth:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable
@@ -91,7 +92,10 @@ def once(chosen: Plan) -> Outcome:
 
 @contextmanager
 def quietly() -> Generator[None]:
-    """Python says nothing about the coroutines that the dead leave behind, and collects garbage between worlds."""
+    """Nothing is logged, Python says nothing about the coroutines that the dead leave behind, and collects garbage
+    between worlds."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     hook, sys.unraisablehook = sys.unraisablehook, _say_nothing
     collecting = gc.isenabled()
     gc.disable()
@@ -100,6 +104,7 @@ def quietly() -> Generator[None]:
     finally:
         gc.collect()
         sys.unraisablehook = hook
+        logging.disable(level)
         if collecting:
             gc.enable()
 

@@ -52,6 +52,8 @@ class Witness:
 
     def called(self, life: Life, call: str, outcome: str) -> None:
         self.note(life.name, call, outcome)
+        if outcome == "store_corrupt":
+            self.wrong.append(f"I4: {call} of {life.name} met what the store takes for damage")
         if outcome != "ok":
             self.seen[f"{call}: {outcome}"] += 1
 

@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from typing import Any
 
 import msgspec
 
+from aob.errors import AobError
 from aob.settings import Settings
 from aob.stores.protocol import Store
 from aob.testing.seeded import SeededProcess
-from aob.testing.simulation import flows
 from aob.testing.simulation.backends import BACKENDS, Backend
 from aob.testing.simulation.befall import Befall
 from aob.testing.simulation.clocks import SimClock
-from aob.testing.simulation.drivers import Outside, tales
+from aob.testing.simulation.drivers import Cast, Outside
 from aob.testing.simulation.faults import Faults
 from aob.testing.simulation.ledger import Ledger
 from aob.testing.simulation.loop import Deadlock, Life, SimLoop
@@ -29,7 +30,8 @@ from aob.testing.simulation.witness import Witness
 from aob.worker import worker as worker_module
 
 _PATIENCE = 20.0
-_HEALED_WITHIN = 6 * 3600.0
+_HEALED_WITHIN = 4 * 3600.0
+_LOOK = 20.0
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -40,6 +42,8 @@ class Outcome(msgspec.Struct, kw_only=True):
         trace: a hash of all that happened.
         hours: simulated.
         seen: how often what happened.
+        attempts: that were made.
+        ends: how each top-level run ended, and its result or error.
     """
 
     plan: Plan
@@ -49,13 +53,16 @@ class Outcome(msgspec.Struct, kw_only=True):
     steps: int
     commits: int
     seen: dict[str, int]
+    attempts: int = 0
+    ends: list[tuple[str, Any] | None] = []
 
 
 class World:
     """Made for one seed, lives once."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, cast: Cast | None = None) -> None:
         self.plan = plan
+        self.cast = cast or Cast()
         self.loop = SimLoop()
         self.context = copy_context()
         self.backend: Backend = BACKENDS[plan.store](plan, self.loop)
@@ -65,7 +72,7 @@ class World:
         self.ledger = Ledger(self._die)
         self.author = Author(plan)
         self.settings = Settings(
-            lease_ttl=plan.lease_ttl,
+            lease_ttl=plan.lease_ttl * plan.scale,
             blocked_after=0.0,
             threads=1,
             drain_timeout=2.0,
@@ -75,8 +82,6 @@ class World:
             resident_runs=2 if plan.has("eviction") else 2_000,
             evict_after=1.0 if plan.has("eviction") else 10.0,
         )
-        self.workflows = (flows.flow, flows.full_flow)
-        self.activities = ()
         self.nodes = self._nodes()
         self.outside = Outside(self)
         self.befall = Befall(self)
@@ -98,7 +103,14 @@ class World:
     def wrapped(self, inner: Store, life: Life) -> SimStore:
         """A store as a process sees it."""
         return SimStore(
-            inner, life, self.faults, self.bells, self.witness, self.context, _PATIENCE, self.backend.certain
+            inner,
+            life,
+            self.faults,
+            self.bells,
+            self.witness,
+            self.context,
+            _PATIENCE * self.plan.scale,
+            self.backend.certain,
         )
 
     def revive(self, node: Node) -> None:
@@ -116,14 +128,25 @@ class World:
         """Chaos, peace, and the end."""
         for node in self.nodes:
             node.boot()
-        self.outside.begin(tales(self))
+        self.outside.begin(self.cast.tales(self))
         self.befall.begin()
-        await asyncio.sleep(self.plan.minutes * 60)
+        await self._unless_wrong(asyncio.create_task(asyncio.sleep(self.plan.minutes * 60 * self.plan.scale)))
+        if self.witness.wrong:
+            return
         self.heal()
-        await self._wait_for_the_end()
+        await self._unless_wrong(asyncio.create_task(self._wait_for_the_end()))
+        if self.witness.wrong:
+            return
         store = await self.backend.open(self.clocks[0], SeededProcess(0), self.settings)
         self.witness.wrong += await judge(self, store)
         await store.close()
+
+    async def _unless_wrong(self, task: asyncio.Task[None]) -> None:
+        """Wait for it; but when something is wrong there is nothing more to learn."""
+        while not task.done() and not self.witness.wrong:
+            await asyncio.wait([task], timeout=_LOOK * self.plan.scale)
+        if task.done():
+            task.result()
 
     def heal(self) -> None:
         """From now on nothing bad happens."""
@@ -133,19 +156,25 @@ class World:
 
     async def _wait_for_the_end(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_HEALED_WITHIN):
+            async with asyncio.timeout(_HEALED_WITHIN * self.plan.scale):
                 await self.outside.all_said()
         await asyncio.sleep(60)
 
 
-def simulated(plan: Plan) -> Outcome:
-    """Live through one seed."""
-    world = World(plan)
+def simulated(plan: Plan, cast: Cast | None = None) -> Outcome:
+    """Live through one seed.
+
+    Args:
+        cast: what runs; default: random programs.
+    """
+    world = World(plan, cast)
     with _without_real_time():
         try:
             world.loop.live(world.tell())
         except Deadlock as e:
             world.witness.wrong.append(f"I19: {e}")
+        except AobError as e:
+            world.witness.wrong.append(f"the store cannot be read at the end: {e.code}: {e}")
         finally:
             outcome = _outcome(world)
             world.loop.bury()
@@ -163,6 +192,8 @@ def _outcome(world: World) -> Outcome:
         steps=world.loop.steps,
         commits=world.witness.commits,
         seen=dict(sorted(world.witness.seen.items())),
+        attempts=world.ledger.attempts.total(),
+        ends=[tale.outcome for tale in world.outside.tales],
     )
 
 
