@@ -45,6 +45,14 @@ async def naps(count: int, seconds: float) -> int:
 
 
 @aob.workflow
+async def has_children(count: int) -> int:
+    for _ in range(count):
+        await nap(0.01)
+        await naps(1, 0.0)
+    return count
+
+
+@aob.workflow
 async def told() -> list[int]:
     got: list[int] = []
     async for n in aob.signals("n", type=int):
@@ -73,7 +81,7 @@ class World:
         client = Client("sqlite://", settings=chosen, store=self.store(SystemClock(), self.state))
         await client.__aenter__()
         self.clients.append(client)
-        await client.serve(naps, told, tells).__aenter__()
+        await client.serve(naps, has_children, told, tells).__aenter__()
         return client
 
     async def leave(self, client: Client) -> None:
@@ -159,6 +167,17 @@ async def test_an_attempt_that_takes_too_long_is_made_again_by_the_next_owner() 
         await eventually(lambda: w.held() == [6, 6], "half each")
         assert [await outcome(run, timeout=20) for run in runs] == [1] * 30
         assert {e.data.get("epoch") for run in runs for e in await run.history()} == {None}
+
+
+async def test_a_child_that_was_asked_for_while_its_partition_moved_is_begun_by_the_next_owner() -> None:
+    async with world() as w:
+        first = await w.join()
+        for n in range(30):
+            await first.start(naps, 10, 0.2, run_id=f"slow{n}")  # which make that the others stand still for a while
+        runs = [await first.start(has_children, 20, run_id=f"r{n}") for n in range(30)]
+        await w.join()
+        await eventually(lambda: w.held() == [6, 6], "half each")
+        assert [await outcome(run, timeout=20) for run in runs] == [20] * 30
 
 
 async def test_what_is_asked_of_any_process_reaches_the_owner_in_order() -> None:

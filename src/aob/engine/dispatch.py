@@ -347,7 +347,7 @@ class Dispatch:
         if self._host.failed is None and not run.gone and not run.ended and not step.done():
             self._record_cancelled(run, step)
         else:
-            self._no_longer_busy(run)
+            self.no_longer_busy(run)
 
     def _over(self, run: ActiveRun, step: Step) -> None:
         run.busy -= 1
@@ -367,10 +367,10 @@ class Dispatch:
         if self._host.failed is not None or run.gone:
             return
         self._host.record_late(run, ev.Late(0, step.id, outcome, result))
-        self._no_longer_busy(run)
+        self.no_longer_busy(run)
 
-    def _no_longer_busy(self, run: ActiveRun) -> None:
-        """An attempt is over that gave the run no event to go on with."""
+    def no_longer_busy(self, run: ActiveRun) -> None:
+        """Something that was in flight is over, and gave the run no event to go on with."""
         if run.busy or self._host.failed is not None or run.gone:
             return
         if run.terminal is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -201,10 +202,11 @@ class Starts:
         """A start met a run that has its id."""
         run.ended = True
         self._met[id(run)] = existing
-        waiting = run.machine.started if run.machine is not None and run.machine.seq else None
-        if waiting is not None or run.row.parent is not None:
-            self._host.spawn(patiently(self._host, lambda: self._child_exists(run, existing)))
         run.wake_all()
+        parent = self._host.residents.by_id.get((run.tenant, run.row.parent)) if run.row.parent is not None else None
+        if parent is not None:
+            del self._met[id(run)]
+            self._look(parent, lambda: self._child_exists(parent, run, existing))
 
     def met(self, run: ActiveRun) -> RunRow | None:
         """The run that a start met, if it met one."""
@@ -279,7 +281,7 @@ class Starts:
         started = run.machine.started
         child_id = plan.run_id or child_run_id(run.run_id, program.name, int(step.id.rpartition("#")[2]))
         if step.scheduled:
-            host.spawn(patiently(host, lambda: self._find_child(run, step, child_id)))
+            self._look(run, lambda: self._find_child(run, step, child_id))
             return
         step.scheduled = 1
         try:
@@ -310,15 +312,23 @@ class Starts:
             handle = Raw(msgspec.json.encode(child.run_id))
             self._host.record(run, ev.StepCompleted(0, step.id, step.check, handle))
 
-    async def _child_exists(self, child: ActiveRun, existing: RunRow) -> None:
+    def _look(self, parent: ActiveRun, look: Callable[[], Awaitable[None]]) -> None:
+        """See what has become of a child. Until that is known its parent is at work: who crashes meanwhile must leave
+        it to be looked after."""
+        parent.busy += 1
+        self._host.spawn(self._looking(parent, look))
+
+    async def _looking(self, parent: ActiveRun, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await patiently(self._host, look)
+        finally:
+            parent.busy -= 1
+            self._host.dispatch.no_longer_busy(parent)
+
+    async def _child_exists(self, parent: ActiveRun, child: ActiveRun, existing: RunRow) -> None:
         """A child's id was taken: by itself before a crash, which is fine, or by another run."""
-        self._met.pop(id(child), None)
-        if child.row.parent is None:
-            return
-        host = self._host
-        parent = await host.residents.get(child.tenant, child.row.parent)
-        machine = parent.machine
-        if machine is None:
+        host, machine = self._host, parent.machine
+        if machine is None or parent.gone or parent.ended:
             return
         for step in list(machine.open.values()):
             if step.kind == "child" and step.scheduled:

@@ -109,11 +109,11 @@ class Updates:
         return future.result()
 
     async def _has_ended(self, run: ActiveRun) -> bool:
-        now = self._host.residents.by_id.get((run.tenant, run.run_id), run)
-        if now.terminal is not None or not now.gone:
+        now = self._host.residents.by_id.get((run.tenant, run.run_id))
+        if now is not None:
             return now.terminal is not None
         self._host.refuse_strange(run.row.partition)
-        row = await self._host.store.get_run(run.tenant, run.run_id)  # it was evicted, and may be back, and over
+        row = await self._host.store.get_run(run.tenant, run.run_id)
         return row is None or row.ended is not None
 
     def completed(self, run: ActiveRun, event: ev.UpdateCompleted) -> None:

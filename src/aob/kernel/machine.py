@@ -51,6 +51,8 @@ CANCELLED = "asyncio.exceptions:CancelledError"
 
 Command = Step | Abandon | ev.Event
 _DEAF_AFTER = 1_000
+_AT_WORK = ("activity", "side_effect", "signal_run")
+_ASKED_FOR = ("child", "ticket")
 
 
 class Program(Protocol):
@@ -742,8 +744,9 @@ class Machine:
         return self.seq > 0 and self._restart is None
 
     def waiting(self) -> bool:
-        """Nothing to do but wait: for a timer, a message, a person or a child."""
-        return not any(s.kind in ("activity", "side_effect", "signal_run") for s in self.open.values())
+        """Nothing to do but wait: for a timer, a message, a person or a child, once it is on record that these were
+        asked for."""
+        return not any(s.kind in _AT_WORK or (s.kind in _ASKED_FOR and not s.scheduled) for s in self.open.values())
 
     def close(self) -> None:
         """Leave memory without running anything durable; sync `finally` blocks of the code do run."""

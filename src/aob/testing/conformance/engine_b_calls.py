@@ -290,14 +290,15 @@ class CallTests(BesideSetting):
         async with self.beside(leaves) as (_, client, other):
             run = await client.start(leaves, run_id="r")
             there = await other.get("r")
-            waiting = [asyncio.create_task(h.update("never")) for h in (run, there)]
+            waiting = [asyncio.create_task(h.update("never", id=id)) for h, id in ((run, "one"), (there, "two"))]
             await has(run, "signal_received", 2)
             await run.signal("go")
             got = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE)
             assert [type(e) for e in got] == [RunFinished, RunFinished]
             await outcome(run)
             for handle in (run, there):
-                await refused(handle.update("never"), RunFinished)
+                for id in (None, "one", "two"):
+                    await asyncio.wait_for(refused(handle.update("never", id=id), RunFinished), PATIENCE)
 
     async def test_19_an_update_in_the_turn_in_which_the_run_ends_is_answered(self) -> None:
         @aob.workflow
