@@ -179,7 +179,7 @@ class Dispatch:
         has its code."""
         host = self._host
         try:
-            other = await host.residents.at_hand(tenant, run_id)
+            other = await host.inbox.reach(tenant, run_id)
             host.controls.signals.signal(other, signal.name, signal.payload, signal.id)
         except (NotOwner, NotServed):
             row = await host.store.get_run(tenant, run_id)

@@ -79,7 +79,7 @@ class Inbox:
         not in memory go on when it is."""
         queues: dict[Name, list[Message]] = {}
         for message in messages:
-            if message.partition in self._host.leaving:
+            if message.partition in self._host.leaving and not self._stands_before(message):
                 continue  # the next owner's
             queues.setdefault((message.tenant, message.run_id), []).append(message)
         for name, queue in queues.items():
@@ -93,6 +93,11 @@ class Inbox:
             if queue:
                 self._dealing[name] = deque(queue), asyncio.get_running_loop().create_future()
                 begin(self._deal(name), self._host.spawn)
+
+    def _stands_before(self, message: Message) -> bool:
+        """Whether something of its run that came later is on its way to the store."""
+        run = self._host.residents.by_id.get((message.tenant, message.run_id))
+        return run is not None and run.pending > 0
 
     async def settled(self, tenant: str, run_id: str) -> None:
         """Wait until the messages to a run that were taken have had their effect: who sent them may ask here next."""
@@ -116,11 +121,13 @@ class Inbox:
 
         Raises:
             RunNotFound: there is none.
+            NotOwner: its partition is being handed over, with messages that come before what the caller would do.
         """
         while True:
             await self.settled(tenant, run_id)
             run = await self._host.residents.at_hand(tenant, run_id)
             if (tenant, run_id) not in self._dealing or self._host.failed is not None:
+                self._host.refuse_strange(run.row.partition)
                 return run
 
     def _signal_now(self, message: Message) -> bool:
