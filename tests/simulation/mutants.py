@@ -250,6 +250,40 @@ MUTANTS: dict[str, Mutant] = {
             Edit(f"{E}.commits:Commits._after_end", "if not run.closed or isinstance(event, ev.Late):", "if True:"),
         ),
     ),
+    "an exporter's cursor moves before it has taken anything": Mutant(
+        "I10",
+        (
+            Edit(f"{E}.outbox:Runner._give", "    await self._exporter.export(batch)\n", ""),
+            Edit(
+                f"{E}.outbox:Runner._give",
+                "    await host.commits.ack()\n",
+                "    await host.commits.ack()\n    await self._exporter.export(batch)\n",
+            ),
+        ),
+    ),
+    "what a dead owner had not exported waits for news": Mutant(
+        "I10", (Edit(f"{E}.outbox:Runner.take", "    self.wake(partitions)\n", ""),)
+    ),
+    "an exporter begins where the log ends when it is taken over": Mutant(
+        "I10",
+        (
+            Edit(
+                f"{E}.outbox:Runner.take",
+                "known = {row.partition: row.position for row in await host.store.cursors(name)}",
+                "known = {row.partition: row.last for row in await host.store.cursors(name)}",
+            ),
+        ),
+    ),
+    "a reader that begins anew misses an event": Mutant(
+        "I11",
+        (
+            Edit(
+                "aob.client.run:Run.events",
+                "self._client.history.read(row, after)",
+                "self._client.history.read(row, after + (after > 0))",
+            ),
+        ),
+    ),
     "a run's random numbers are another process's": Mutant(
         "I15", (Edit("aob.kernel.machine:Machine.random", "random.Random(self.seed)", "random.Random(id(self))"),)
     ),
@@ -300,6 +334,11 @@ MUTANTS: dict[str, Mutant] = {
                 "    for row in load:\n        host.residents.release(row)\n",
             ),
         ),
+    ),
+    "what was asked for and not begun counts as waiting": Mutant(
+        "I19",
+        (Edit("aob.kernel.machine:Machine.waiting", "(s.kind in _ASKED_FOR and not s.scheduled)", "False"),),
+        FLEET | {"features": ("steps", "children"), "faults": ("deploys", "latency", "outages")},
     ),
     "a child's end is told to its parent only while that is in memory": Mutant(
         "I19",
@@ -355,6 +394,14 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a child is swept that its parent may ask for": Mutant(
         "I21", (Edit("aob.stores.memory:MemoryStore.sweep", "state.needs(run) is None", "True"),), MEMORY
+    ),
+    "retention does not wait for exporters": Mutant(
+        "I21",
+        (
+            Edit("aob.stores.memory:MemoryState.exported", "    return ", "    return True or "),
+            Edit("aob.stores.memory:MemoryState.passed", "    return ", "    return LAST_SEQ or "),
+        ),
+        MEMORY,
     ),
     "an error of the store is passed over": Mutant(
         "I22",

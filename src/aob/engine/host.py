@@ -102,7 +102,8 @@ class Host:
 
         Raises:
             LeaseLost: they are not recovered, for the leases are over, or the store did not answer; or leases of what
-                is held had run out unnoticed. The host ends, for nobody would look at those runs again.
+                is held had run out unnoticed. The host ends, for nobody would look at those runs, or export them,
+                again.
         """
         again = [lease.partition for lease in leases if lease.partition in self.commits.leases]
         self.commits.start(leases)
@@ -112,9 +113,9 @@ class Host:
             raise self._ended(LeaseLost(f"the leases of {len(again)} partitions had run out"))
         try:
             await Recovery(self).recover(leases)
+            await self.outbox.take([lease.partition for lease in leases])
         except (StoreLocked, StoreUnavailable) as e:
-            raise self._ended(LeaseLost(f"open runs could not be taken over: {e.message}")) from e
-        await self.outbox.take([lease.partition for lease in leases])
+            raise self._ended(LeaseLost(f"partitions could not be taken over: {e.message}")) from e
 
     def owns(self, partition: int) -> bool:
         """Whether runs of this partition are this host's to go on with."""

@@ -17,6 +17,7 @@ from aob.errors import LeaseLost, OperatorError, StoreLocked, StoreUnavailable
 from aob.settings import load
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.protocol import Store
+from aob.testing.conformance.engine_b_exporters import Recorder, has_all
 from aob.testing.conformance.engine_harness import eventually, outcome
 from aob.testing.seeded import StoreAround
 from aob.worker.worker import Worker
@@ -55,7 +56,7 @@ class Faulty(StoreAround):
 
     def __getattr__(self, name: str) -> Any:
         method = super().__getattr__(name)
-        return method if name not in ("announce", "open_runs", "renew") else self._called(name, method)
+        return method if name not in ("announce", "open_runs", "renew", "cursors") else self._called(name, method)
 
     def _called(self, name: str, method: Any) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -101,6 +102,16 @@ async def test_a_worker_that_could_not_read_what_it_took_over_tries_again() -> N
         async with client_of(store) as other, other.serve(counts) as worker:
             await finishes(run, worker)
             assert store.asked["open_runs"] > 1
+
+
+async def test_a_worker_that_could_not_read_how_far_its_exporter_has_come_tries_again() -> None:
+    state = MemoryState(PARTITIONS)
+    async with left_behind(state) as run:
+        store, recorder = Faulty(state), Recorder()
+        store.fails["cursors"] = [StoreUnavailable("cannot be read")]
+        async with client_of(store) as other, other.serve(counts, exporters=[recorder]) as worker:
+            await finishes(run, worker)
+            await has_all(recorder, run)
 
 
 async def test_leases_are_renewed_while_a_worker_takes_over() -> None:

@@ -9,7 +9,7 @@ from aob.testing.simulation.plan import Plan
 _READS = frozenset(
     (
         "get_run", "list_runs", "open_runs", "dues", "run_by_key", "events", "last_event", "seen", "blob", "tickets",
-        "get_ticket", "waiting",
+        "get_ticket", "waiting", "log", "cursors", "checkpoints",
     )
 )  # fmt: skip
 

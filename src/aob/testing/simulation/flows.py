@@ -33,12 +33,22 @@ class Flaky(Exception):
 
 @activity(name="work", retry=Retry(initial=1, factor=2, max_delay=30, max_attempts=100))
 async def work(number: int, seconds: float, fails: int) -> int:
-    """An effect that takes a while; its first attempts fail."""
+    """An effect that takes a while, and may go on a little when it is told to stop; its first attempts fail."""
     if seconds:
-        await asyncio.sleep(seconds)
+        await _at_work(seconds)
     if info().attempt <= fails:
         raise Flaky(f"attempt {info().attempt} of {number}")
     return number * 7 + 1
+
+
+async def _at_work(seconds: float) -> None:
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        longer = ledger_here().goes_on()
+        if longer is None:
+            raise
+        await asyncio.sleep(longer)
 
 
 @activity(name="refuse")

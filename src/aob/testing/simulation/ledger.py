@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
@@ -25,14 +26,16 @@ class Ledger:
 
     Args:
         die: kills the process it is given.
+        stubborn: by which it is drawn how long an attempt goes on that was told to stop; None: all stop at once.
     """
 
-    def __init__(self, die: Callable[[Life], None]) -> None:
+    def __init__(self, die: Callable[[Life], None], stubborn: Random | None = None) -> None:
         self.keys: dict[Name, set[str]] = {}
         self.attempts: Counter[Name] = Counter()
         self.mended: set[str] = set()
         self.deaths: Counter[str] = Counter()
         self._die = die
+        self._stubborn = stubborn
         self._fresh = 0
 
     def attempted(self, info: Info) -> None:
@@ -45,6 +48,11 @@ class Ledger:
         """Another number each time."""
         self._fresh += 1
         return self._fresh
+
+    def goes_on(self) -> float | None:
+        """For how many seconds an attempt goes on that was told to stop; None: it stops."""
+        draw = self._stubborn
+        return None if draw is None or draw.random() < 0.3 else draw.choice((0.001, 1, 20)) * draw.random()
 
     async def poisoned(self, run_id: str, deaths: int) -> None:
         """The process dies here, if it has not died of this run so often."""

@@ -126,7 +126,9 @@ class Node:
             await stack.enter_async_context(client)
             ends: list[asyncio.Future[Any]] = [asyncio.ensure_future(self._stop.wait())]
             if self._serves:
-                worker = client.serve(*world.cast.workflows, activities=world.cast.activities)
+                worker = client.serve(
+                    *world.cast.workflows, activities=world.cast.activities, exporters=world.exporters(life)
+                )
                 worker.make_executor = partial(LedgerExecutor, self.ledger)
                 await stack.enter_async_context(worker)
                 ends.append(asyncio.ensure_future(worker.ended()))

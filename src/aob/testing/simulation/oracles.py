@@ -25,6 +25,8 @@ async def judge(world: World, store: Store) -> list[str]:
     wrong += _of_messages(world, found)
     for tale in world.outside.tales:
         wrong += _of_tale(world, tale, found)
+    for target in world.targets:
+        wrong += target.missing()
     most = 2 * world.settings.max_deaths + 2
     wrong += [f"I19: run {run} killed {n} workers" for run, n in world.ledger.deaths.items() if n > most]
     if left := await store.waiting():

@@ -12,7 +12,7 @@ Backend = Literal["sqlite", "memory", "fleet"]
 FEATURES = (
     "steps", "failing", "timers", "signals", "children", "gather", "timeouts", "checkpoints", "side_effects", "sagas",
     "updates", "pauses", "cancels", "terminates", "retries", "forks", "repeats", "detached", "poison", "readers",
-    "queries", "eviction", "full", "approvals",
+    "queries", "eviction", "full", "approvals", "stubborn", "exporters",
 )  # fmt: skip
 """What workloads may do."""
 

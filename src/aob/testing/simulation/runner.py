@@ -24,7 +24,7 @@ SOMETIMES = (
     "kill", "pause", "deploy", "outage", "clock jump", "takeover", "unclean takeover", "append: fenced",
     "append: unknown", "append: lost", "append: full", "send: unknown", "late", "attempt_failed", "checkpoint",
     "message: signal", "message: update", "message: pause", "message: cancel", "message: query", "poison", "parked",
-    "call repeated", "swept",
+    "call repeated", "swept", "export", "export: again", "export: failed", "export: unknown",
 )  # fmt: skip
 """What must happen now and then, or the simulation is blind to it."""
 

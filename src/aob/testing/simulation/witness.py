@@ -19,8 +19,8 @@ Line = tuple[int, int, str, int, bytes]
 class Witness:
     """See `aob.testing.simulation.stores.Witness`.
 
-    `lines` are all events that were ever committed, by run key; `wrong` what did not hold, in words; `seen` counts what
-    happened at all; `trace` is a hash of everything that the world did.
+    `lines` are all events that were ever committed, by run key; `logs` their run ids and numbers, by partition; `wrong`
+    what did not hold, in words; `seen` counts what happened at all; `trace` is a hash of everything that the world did.
 
     Args:
         true_clocks: nobody's wall clock is wrong, so that timers can be held to the true time.
@@ -31,6 +31,7 @@ class Witness:
         self._true_clocks = true_clocks
         self._hash = hashlib.blake2b(digest_size=12)
         self.lines: dict[int, list[Line]] = {}
+        self.logs: dict[int, list[tuple[str, int]]] = {}
         self.names: dict[int, tuple[str, str]] = {}
         self.wrong: list[str] = []
         self.seen: Counter[str] = Counter()
@@ -114,6 +115,7 @@ class Witness:
         if seq != last + 1:
             self.wrong.append(f"I4: event {seq} of run {self.name(run.key)} follows event {last}")
         lines.append(line)
+        self.logs.setdefault(run.partition, []).append((run.run_id, seq))
         if kind == "timer_fired":
             self._timer(run, version, data)
         elif kind in ("late", "attempt_failed", "run_reopened", "checkpoint"):

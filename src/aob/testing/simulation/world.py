@@ -18,6 +18,7 @@ from aob.testing.simulation.backends import BACKENDS, Backend
 from aob.testing.simulation.befall import Befall
 from aob.testing.simulation.clocks import SimClock
 from aob.testing.simulation.drivers import Cast, Outside
+from aob.testing.simulation.exports import SimExporter, Target
 from aob.testing.simulation.faults import Faults
 from aob.testing.simulation.ledger import Ledger
 from aob.testing.simulation.loop import Deadlock, Life, SimLoop
@@ -69,7 +70,8 @@ class World:
         self.faults = Faults(plan, self.backend.slow)
         self.bells = Bells(self.loop, self.faults)
         self.witness = Witness(self.loop, not (plan.may("clock_jumps") or plan.may("skew")))
-        self.ledger = Ledger(self._die)
+        self.ledger = Ledger(self._die, plan.stream("stubborn") if plan.has("stubborn") else None)
+        self.targets = self._targets()
         self.author = Author(plan)
         self.settings = Settings(
             lease_ttl=plan.lease_ttl * plan.scale,
@@ -99,6 +101,15 @@ class World:
             serves = number < plan.nodes
             nodes.append(Node(self, f"{'worker' if serves else 'client'}{number}", number, self.clocks[-1], serves))
         return nodes
+
+    def _targets(self) -> list[Target]:
+        plan = self.plan
+        names = ("archive", "warehouse") if plan.has("exporters") else ()
+        return [Target(name, self.loop, self.witness, plan.stream(name), plan.strength) for name in names]
+
+    def exporters(self, life: Life) -> list[SimExporter]:
+        """What a process exports with."""
+        return [SimExporter(target, life, self.witness) for target in self.targets]
 
     def wrapped(self, inner: Store, life: Life) -> SimStore:
         """A store as a process sees it."""
@@ -151,6 +162,8 @@ class World:
     def heal(self) -> None:
         """From now on nothing bad happens."""
         self.healed = self.faults.healed = True
+        for target in self.targets:
+            target.healed = True
         self.witness.note("healed")
         self.befall.end()
 
@@ -158,7 +171,13 @@ class World:
         with suppress(TimeoutError):
             async with asyncio.timeout(_HEALED_WITHIN * self.plan.scale):
                 await self.outside.all_said()
+                await self._wait_for_exporters()
         await asyncio.sleep(60)
+
+    async def _wait_for_exporters(self) -> None:
+        for target in self.targets:
+            while any(target.missing()):  # noqa: ASYNC110 (it is not told what is committed)
+                await asyncio.sleep(_LOOK)
 
 
 def simulated(plan: Plan, cast: Cast | None = None) -> Outcome:
