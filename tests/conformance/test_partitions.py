@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+
 import aob
 from aob import telemetry
 from aob.client.client import Client
 from aob.clock import SystemClock
 from aob.engine.handover import hand_over
+from aob.engine.partitions import NotOwner
 from aob.settings import load
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.rows import Append, Appended, Lease
@@ -178,6 +181,27 @@ async def test_a_child_that_was_asked_for_while_its_partition_moved_is_begun_by_
         await w.join()
         await eventually(lambda: w.held() == [6, 6], "half each")
         assert [await outcome(run, timeout=20) for run in runs] == [20] * 30
+
+
+async def test_a_run_that_stands_still_to_be_handed_over_is_not_reached_here() -> None:
+    async with world() as w:
+        client = await w.join(drain_timeout=0.0)
+        run, host = await client.start(naps, 1, 1.0, run_id="r"), client.host()
+        assert host is not None
+        stuck = asyncio.Event()
+
+        async def busy(lease: Lease) -> None:
+            await stuck.wait()
+
+        holding = asyncio.create_task(host.commits.alone(0, busy))
+        giving = asyncio.create_task(hand_over(host, list(host.commits.leases), 0.0))
+        await eventually(lambda: host.residents.by_id["default", "r"].gone, "its attempts to be stopped")
+        for reach in (host.residents.at_hand, host.inbox.reach):
+            with pytest.raises(NotOwner):
+                await reach("default", "r")
+        stuck.set()
+        await asyncio.gather(holding, giving)
+        assert await outcome(run) == 1
 
 
 async def test_what_is_asked_of_any_process_reaches_the_owner_in_order() -> None:

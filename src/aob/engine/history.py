@@ -114,13 +114,14 @@ class History:
 
         Raises:
             HistoryGone: `row` is as it was before a later checkpoint, and its history was deleted since.
+            RunNotFound: the run was deleted since.
         """
         tail = await self.tail(row)
         if row.checkpoint and (until is None or until >= row.checkpoint):
             first = [e async for e in self.read(row, 0, 1)]
             checkpoint = [e async for e in self.read(row, row.checkpoint - 1, row.checkpoint)]
             if not checkpoint or not isinstance(checkpoint[0][0], ev.Checkpoint):
-                raise _passed_by(row)
+                raise await self._passed_by(row)
             applied = carry_of(checkpoint[0][0]).applied
             rest = [
                 (event, seq)
@@ -131,10 +132,17 @@ class History:
         else:
             events = kept([e async for e in self.read(row, 0, until)])
         if any(type(event) is ev.Gap for event, _ in events):
-            raise _passed_by(row)
+            raise await self._passed_by(row)
         if not events:
             await self._refuse_deleted(row)
         return events, tail
+
+    async def _passed_by(self, row: RunRow) -> HistoryGone:
+        await self._refuse_deleted(row)
+        return HistoryGone(
+            f"what run {row.run_id!r} did up to a later checkpoint was deleted while it was read: read it anew",
+            run_id=row.run_id,
+        )
 
     async def replay(self, machine: Machine, row: RunRow) -> tuple[int, int, int]:
         """Apply a run's recorded events to a new machine; `go_live` is left to the caller.
@@ -167,13 +175,6 @@ def kept(events: list[Numbered]) -> list[Numbered]:
                 out.pop()
         out.append((event, seq))
     return out
-
-
-def _passed_by(row: RunRow) -> HistoryGone:
-    return HistoryGone(
-        f"what run {row.run_id!r} did up to a later checkpoint was deleted while it was read: read it anew",
-        run_id=row.run_id,
-    )
 
 
 def _set_aside(event: ev.Event, seq: int, keep: int) -> bool:

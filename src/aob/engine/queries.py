@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
+from aob.engine.active import ActiveRun
 from aob.errors import NoWorker
 from aob.kernel.codec import codec_for
 from aob.kernel.machine import Machine, Program
@@ -31,20 +32,26 @@ class Queries:
         Raises:
             RunNotFound, QueryNotFound, NoWorker, and what the query raises.
         """
-        run = await self._host.residents.get(tenant, run_id)
-        machine = run.machine
-        while machine is not None and not machine.begun and not run.ended and not run.gone:
-            await run.next_commit()  # its code has not begun
-        if machine is None or machine.closing or not machine.begun:
-            machine = Machine(program_of(self._host, run.row))
-            await self._host.residents.replay(machine, run.row)
-            try:
-                if machine.seq == 0:
-                    raise NoWorker(f"run {run_id!r} has not begun, so it answers nothing yet", run_id=run_id)
-                return _answer(machine, name, payload)
-            finally:
-                machine.close()
-        return _answer(machine, name, payload)
+        run = await self._begun(tenant, run_id)
+        if run.machine is not None and run.machine.begun and not run.machine.closing:
+            return _answer(run.machine, name, payload)
+        machine = Machine(program_of(self._host, run.row))
+        await self._host.residents.replay(machine, run.row)
+        try:
+            if machine.seq == 0:
+                raise NoWorker(f"run {run_id!r} has not begun, so it answers nothing yet", run_id=run_id)
+            return _answer(machine, name, payload)
+        finally:
+            machine.close()
+
+    async def _begun(self, tenant: str, run_id: str) -> ActiveRun:
+        """The run as it is now, its code begun; or one whose code does not run here, not any more, or does not fit."""
+        while True:
+            run = await self._host.residents.present(tenant, run_id)
+            machine = run.machine
+            if machine is None or machine.begun or machine.mismatch is not None or run.ended or run.gone:
+                return run
+            await run.next_commit()
 
 
 def program_of(host: Host, row: RunRow) -> Program:

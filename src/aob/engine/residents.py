@@ -126,14 +126,23 @@ class Residents:
             await self._recovered(tenant, run_id)
         return await self._once((tenant, run_id), lambda: self._find(tenant, run_id))
 
-    async def at_hand(self, tenant: str, run_id: str) -> ActiveRun:
-        """The run in memory, with the ids that it has counted; it stays there until the caller awaits again.
+    async def present(self, tenant: str, run_id: str) -> ActiveRun:
+        """The run in memory, as it is now; it stays there until the caller awaits again.
 
         Raises:
             RunNotFound: there is none.
+            NotOwner: its partition is being handed over, and it stands still.
         """
         while True:
             run = await self.get(tenant, run_id)
+            if not run.gone or self._host.failed is not None:
+                return run
+            self._host.refuse_strange(run.row.partition)
+
+    async def at_hand(self, tenant: str, run_id: str) -> ActiveRun:
+        """As `present`, with the ids that it has counted."""
+        while True:
+            run = await self.present(tenant, run_id)
             await self._host.controls.signals.load_seen(run)
             if not run.gone or self._host.failed is not None:
                 return run

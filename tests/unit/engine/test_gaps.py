@@ -75,6 +75,17 @@ async def test_a_row_from_before_the_deletion_is_not_replayed_from_what_is_left(
             await history.for_replay(msgspec.structs.replace(row, checkpoint=stale))
 
 
+async def test_a_replay_of_a_run_that_was_deleted_meanwhile_says_so() -> None:
+    store = MemoryStore(SystemClock())
+    lease = await taken(store)
+    row = await stored(store, lease, STARTED, checkpoint(1), ev.RunCompleted(9, Raw(b"1")))
+    ended = msgspec.structs.replace(row, status="completed", ended=9)
+    await committed(store, Append(epochs={lease.partition: lease.epoch}, summaries=[ended]))
+    await store.delete_run(lease, row.key)
+    with pytest.raises(aob.RunNotFound, match="was deleted"):
+        await History(store, Payloads(store, None, 100)).for_replay(ended)
+
+
 @aob.workflow
 async def passes() -> None:
     done: int = aob.checkpoint_state(int) or 0
