@@ -132,7 +132,7 @@ class Outside:
         try:
             return "completed", await run.result(timeout=120 * self._world.plan.scale)
         except RunFailed as e:
-            return (await run.status()), e
+            return (await run.status()), f"{type(e).__name__}: {e}"  # the error itself would hold on to its world
 
     async def _driver(self, tale: Tale) -> None:
         draw = Random(f"{self._world.plan.seed} {tale.run_id} drive")

@@ -44,7 +44,7 @@ class Outcome(msgspec.Struct, kw_only=True):
         hours: simulated.
         seen: how often what happened.
         attempts: that were made.
-        ends: how each top-level run ended, and its result or error.
+        ends: how each top-level run ended, and its result, or the text of its error.
     """
 
     plan: Plan
