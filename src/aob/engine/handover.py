@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aob import telemetry
+from aob.engine.patience import patiently
 
 if TYPE_CHECKING:
     from aob.engine.host import Host
@@ -54,7 +55,8 @@ async def _release(host: Host, still: set[int]) -> None:
         host.residents.expel(partition)
         host.outbox.give_up(partition)
     if leases:
-        await host.store.release(leases)
+        # what is not released stays this worker's for the others, as long as it lives, and nobody would go on with it
+        await patiently(host, lambda: host.store.release(leases))
         telemetry.tell("lease_released", partitions=len(leases), held=len(host.commits.leases))
 
 

@@ -24,6 +24,7 @@ from aob.engine.exporter import Exporter
 from aob.engine.inbox import Inbox
 from aob.engine.outbox import Outbox
 from aob.engine.partitions import NotOwner
+from aob.engine.patience import PASSING
 from aob.engine.payloads import PayloadCodec, Payloads
 from aob.engine.recovery import Quarantine, Recovery
 from aob.engine.residents import Residents
@@ -31,7 +32,7 @@ from aob.engine.retention import sweep_for_ever
 from aob.engine.starts import Starts
 from aob.engine.unserved import Unserved
 from aob.engine.wakeups import Wakeups
-from aob.errors import AobError, LeaseLost, StoreLocked, StoreUnavailable
+from aob.errors import AobError, LeaseLost
 from aob.kernel import events as ev
 from aob.kernel.machine import Program
 from aob.kernel.states import AFTER_EVENT, TERMINAL_STATES
@@ -114,7 +115,7 @@ class Host:
         try:
             await Recovery(self).recover(leases)
             await self.outbox.take([lease.partition for lease in leases])
-        except (StoreLocked, StoreUnavailable) as e:
+        except PASSING as e:
             raise self._ended(LeaseLost(f"partitions could not be taken over: {e.message}")) from e
 
     def owns(self, partition: int) -> bool:
@@ -164,11 +165,11 @@ class Host:
             asked, held = self.clock.monotonic(), dict(self.commits.leases)
             try:
                 await self.store.renew(list(held.values()), ttl)
-            except (StoreLocked, StoreUnavailable) as e:
+            except PASSING as e:
+                telemetry.tell("renew_failed", error=e)
                 if asked - renewed < ttl:  # the leases last, and the store may be back before they end
-                    telemetry.tell("renew_failed", error=e)
                     continue
-                error: AobError = e
+                error: AobError = LeaseLost(f"the leases could not be renewed until they were over: {e.message}")
             except AobError as e:
                 if isinstance(e, LeaseLost) and not held.items() <= self.commits.leases.items():
                     continue  # one was handed over meanwhile: that says nothing of the others

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from aob.errors import StoreLocked, StoreUnavailable
+from aob.errors import StoreFull, StoreLocked, StoreUnavailable
 
 if TYPE_CHECKING:
     from aob.engine.host import Host
 
 T = TypeVar("T")
+PASSING = (StoreUnavailable, StoreLocked, StoreFull)
+"""What a store complains of that may pass by itself: nobody ends for it as long as there is time to wait."""
 _AGAIN = 0.5
 
 
@@ -25,7 +27,7 @@ async def patiently(host: Host, call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except (StoreUnavailable, StoreLocked):
+        except PASSING:
             if host.failed is not None:
                 raise
         await host.clock.sleep(_AGAIN)

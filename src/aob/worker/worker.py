@@ -16,6 +16,7 @@ from aob.engine.exporter import Exporter
 from aob.engine.handover import hand_over, quietest
 from aob.engine.host import Host
 from aob.engine.partitions import fair_share
+from aob.engine.patience import PASSING
 from aob.engine.payloads import PayloadCodec
 from aob.errors import (
     AobError,
@@ -23,6 +24,7 @@ from aob.errors import (
     LeaseLost,
     NotSupported,
     OperatorError,
+    StoreFull,
     StoreLocked,
     StoreUnavailable,
 )
@@ -78,7 +80,7 @@ class Worker:
         self._ended = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        with suppress(LeaseLost, StoreLocked):  # as below: it is tried again
+        with suppress(LeaseLost, StoreLocked, StoreFull):  # as below: it is tried again
             await self._share()
         if self.host is None:
             telemetry.tell("standing_by")
@@ -144,6 +146,9 @@ class Worker:
                 await self._share()
             except (LeaseLost, StoreLocked):
                 continue  # somebody else was quicker, or holds the store's lock just now
+            except StoreFull as e:
+                telemetry.tell(e.code)
+                await self._clock.sleep(ttl / 10)
             except StoreUnavailable as e:
                 telemetry.tell("store_away", error=e)
                 await self._clock.sleep(ttl / 10)
@@ -165,7 +170,7 @@ class Worker:
             self._giving = asyncio.get_running_loop().create_task(self._give(giving))
 
     async def _give(self, giving: Coroutine[Any, Any, None]) -> None:
-        with suppress(LeaseLost):  # the host has ended, and said so
+        with suppress(LeaseLost, *PASSING):  # the host has ended, and said so
             await giving
 
     async def _own(self, leases: list[Lease]) -> None:

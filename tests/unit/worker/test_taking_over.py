@@ -13,7 +13,7 @@ import pytest
 import aob
 from aob.client.client import Client
 from aob.clock import SystemClock
-from aob.errors import LeaseLost, OperatorError, StoreLocked, StoreUnavailable
+from aob.errors import LeaseLost, OperatorError, StoreFull, StoreLocked, StoreUnavailable
 from aob.settings import load
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.protocol import Store
@@ -24,6 +24,7 @@ from aob.worker.worker import Worker
 
 PARTITIONS = 4
 TTL = 0.5
+_FAULTY = ("announce", "acquire_some", "cursors", "open_runs", "release", "renew")
 
 
 class Gate:
@@ -56,7 +57,7 @@ class Faulty(StoreAround):
 
     def __getattr__(self, name: str) -> Any:
         method = super().__getattr__(name)
-        return method if name not in ("announce", "open_runs", "renew", "cursors") else self._called(name, method)
+        return self._called(name, method) if name in _FAULTY else method
 
     def _called(self, name: str, method: Any) -> Any:
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -94,11 +95,12 @@ async def finishes(run: aob.Run[int], worker: Worker) -> None:
     assert worker.failed is None
 
 
-async def test_a_worker_that_could_not_read_what_it_took_over_tries_again() -> None:
+@pytest.mark.parametrize("error", [StoreLocked, StoreFull])
+async def test_a_worker_that_could_not_read_what_it_took_over_tries_again(error: type[OperatorError]) -> None:
     state = MemoryState(PARTITIONS)
     async with left_behind(state) as run:
         store = Faulty(state)
-        store.fails["open_runs"] = [StoreLocked("held up for too long")]
+        store.fails["open_runs"] = [error("for a while")]
         async with client_of(store) as other, other.serve(counts) as worker:
             await finishes(run, worker)
             assert store.asked["open_runs"] > 1
@@ -125,16 +127,45 @@ async def test_leases_are_renewed_while_a_worker_takes_over() -> None:
             await finishes(run, worker)
 
 
-async def test_a_worker_outlives_a_store_that_is_away_for_longer_than_its_lease() -> None:
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreLocked, StoreFull])
+async def test_a_worker_outlives_a_store_that_refuses_it_for_longer_than_its_lease(error: type[OperatorError]) -> None:
     state = MemoryState(PARTITIONS)
     async with left_behind(state) as run:
         store = Faulty(state)
         async with client_of(store) as other, other.serve(counts) as worker:
-            store.fails["announce"] = [StoreUnavailable("cannot be reached") for _ in range(5)]
-            await eventually(lambda: not store.fails["announce"], "the store to be asked again and again")
-            asked = store.asked["announce"]
-            await eventually(lambda: store.asked["announce"] > asked, "it to be asked when it is there again")
+            for what, times in (("announce", 5), ("renew", 6)):
+                store.fails[what] = [error("for a while") for _ in range(times)]
+                await eventually(lambda what=what: not store.fails[what], "the store to be asked again and again")
+                asked = store.asked[what]
+                await eventually(lambda what=what, n=asked: store.asked[what] > n, "it to be asked when it is there")
             await finishes(run, worker)
+
+
+@pytest.mark.parametrize("what", ["announce", "acquire_some"])
+async def test_a_worker_that_begins_while_the_store_is_full_stands_by(what: str) -> None:
+    state = MemoryState(PARTITIONS)
+    async with left_behind(state) as run:
+        store = Faulty(state)
+        store.fails[what] = [StoreFull("no space left") for _ in range(3)]
+        async with client_of(store) as other, other.serve(counts) as worker:
+            await finishes(run, worker)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreLocked, StoreFull])
+async def test_partitions_that_could_not_be_released_at_once_reach_the_next_owner(error: type[OperatorError]) -> None:
+    state = MemoryState(PARTITIONS)
+    async with left_behind(state) as run:
+        store = Faulty(state)
+        async with client_of(store) as one, one.serve(counts) as first:
+            store.fails["release"] = [error("for a while")]
+            async with client_of(Faulty(state)) as two, two.serve(counts) as second:
+                await eventually(lambda: _held(first) == _held(second) == PARTITIONS // 2, "half each")
+                await finishes(run, second)
+            assert first.failed is None
+
+
+def _held(worker: Worker) -> int:
+    return 0 if worker.host is None else len(worker.host.commits.leases)
 
 
 async def test_a_worker_that_is_given_its_own_partitions_again_begins_anew_with_them() -> None:

@@ -58,6 +58,12 @@ def is_closed(error: BaseException) -> bool:
     return isinstance(error, asyncpg.InternalClientError)
 
 
+def severity(error: BaseException) -> str:
+    """How bad the database calls it, in English: ERROR is the statement's end, FATAL the connection's, PANIC the
+    server's; empty where the database did not say it."""
+    return str(getattr(error, "severity_en", None) or "")
+
+
 def violated(error: BaseException) -> str:
     """The name of the unique index that refused a row; empty for another error."""
     return str(getattr(error, "constraint_name", "")) if isinstance(error, asyncpg.UniqueViolationError) else ""

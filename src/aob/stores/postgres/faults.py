@@ -8,6 +8,8 @@ from aob.stores.postgres import driver
 _LOST = ("08", "57P", "25006", "40003", "53300")
 _IN_THE_WAY = ("40001", "40P01", "55P03", "57014")
 _FULL = ("53100", "53400")
+_CRASHING = ("PANIC", "FATAL")
+_NO_RESOURCES = ("53", "58030")
 _RIGHTS = "42501"
 _MISSING = ("3F000", "42P01", "42883", "42703")
 _DAMAGED = ("XX001", "XX002", "58P01")
@@ -25,6 +27,8 @@ def is_lost(error: BaseException) -> bool:
         return True
     if driver.is_closed(error):
         return True
+    if driver.severity(error) in _CRASHING and code_of(error).startswith(_NO_RESOURCES):
+        return True  # the server ends over it, maybe when the commit was on the disk already
     return code_of(error).startswith(_LOST)
 
 
