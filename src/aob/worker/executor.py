@@ -113,7 +113,7 @@ class LocalExecutor:
         self._idle: list[asyncio.Future[None]] = []
         self._waking = False
         self._runners: set[asyncio.Task[None]] = set()
-        self._live: set[LiveAttempt] = set()
+        self._live: dict[LiveAttempt, None] = {}
         self._threads = process.threads(settings.threads, "aob-activity")
         self._deadlines = Deadlines(clock, self._passed)
         self._scan: Any = None
@@ -196,7 +196,7 @@ class LocalExecutor:
         plan, step = attempt.plan, attempt.step
         if plan.timeout is not None or plan.total_timeout is not None or plan.heartbeat_timeout is not None:
             self._watch(attempt)
-        self._live.add(attempt)
+        self._live[attempt] = None
         if self._scan is None:
             self._scan = self._clock.call_later(self._settings.long_step_after / 2, self._look_for_long)
         token = current_attempt.set(attempt)
@@ -208,16 +208,16 @@ class LocalExecutor:
                 result = await self._in_thread(attempt, args, kwargs)
             data, value = plan.codec.result.encode_checked(result)
         except asyncio.CancelledError as e:
-            self._live.discard(attempt)
+            self._live.pop(attempt, None)
             self._cancelled(attempt, e)
         except Exception as e:
-            self._live.discard(attempt)
+            self._live.pop(attempt, None)
             attempt.outcomes.attempt_failed(attempt, e)
         except SystemExit as e:
-            self._live.discard(attempt)
+            self._live.pop(attempt, None)
             attempt.outcomes.attempt_failed(attempt, RuntimeError(f"activity {plan.name} called sys.exit({e.code!r})"))
         else:
-            self._live.discard(attempt)
+            self._live.pop(attempt, None)
             if attempt.timed_out is not None:
                 attempt.outcomes.attempt_failed(attempt, _time_out(attempt))
             else:

@@ -101,6 +101,12 @@ async def gated(trace: str) -> list[str]:
     return [await mark(trace, "before"), await gate(trace, "gate"), await mark(trace, "after")]
 
 
+@aob.workflow
+async def gates(trace: str, count: int) -> int:
+    """Several steps at one gate."""
+    return len(await asyncio.gather(*(gate(trace, "gate") for _ in range(count))))
+
+
 @dataclass
 class Order:
     customer: str

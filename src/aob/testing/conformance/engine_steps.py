@@ -207,6 +207,16 @@ class RecordTests(EngineSetting):
                 "step_completed mark#2", "run_completed",
             ]  # fmt: skip
 
+    async def test_12_long_steps_record_their_starts_in_the_order_in_which_they_began(self) -> None:
+        async with self.engine() as engine:
+            client = await engine.open(flows.gates, long_step_after=0.1)
+            trace = engine.trace()
+            run = await client.start(flows.gates, trace.path, 20, run_id="r")
+            await eventually(lambda: _has(run, "step_started gate#20"), "all starts to be recorded")
+            flows.open_gate(trace.path, "gate")
+            assert await outcome(run) == 20
+            assert list(await steps(run, "step_started")) == [f"gate#{n}" for n in range(1, 21)]
+
     async def test_12_a_child_records_its_start(self) -> None:
         async with self.serving(shapes.parent) as client:
             run = await client.start(shapes.parent, 1)
