@@ -4,9 +4,10 @@ from aob.process import SystemProcess
 from aob.stores.memory import MemoryState, MemoryStore, open_store
 from aob.stores.protocol import Store
 from aob.testing.conformance.store import Opener, StoreConformance, TurnedClock
+from aob.testing.conformance.stores.partitions import PartitionTests
 
 
-class TestMemoryStore(StoreConformance):
+class TestMemoryStore(StoreConformance, PartitionTests):
     async def new_store(self, clock: TurnedClock) -> Opener:
         state = MemoryState()
 

@@ -16,6 +16,7 @@ from aob.stores.postgres.options import Address, address_of
 from aob.stores.postgres.store import PostgresStore
 from aob.stores.protocol import Store
 from aob.testing.conformance.store import Opener, StoreConformance, TurnedClock
+from aob.testing.conformance.stores.partitions import PartitionTests
 from tests.postgres_cluster import Pooler
 
 CLOCK = """
@@ -42,7 +43,7 @@ class TurnedConnections(Connections):
 
 
 @pytest.mark.needs("postgres")
-class TestPostgresStore(StoreConformance):
+class TestPostgresStore(StoreConformance, PartitionTests):
     options = ""
 
     @pytest.fixture(autouse=True)

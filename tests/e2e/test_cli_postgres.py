@@ -32,6 +32,32 @@ def test_a_store_is_made_and_looked_at(shell: Shell, postgres_url: str) -> None:
     assert "secret" not in done.out + done.err
 
 
+def test_partitions_are_shown_and_raised_while_a_worker_runs(shell: Shell, postgres_url: str) -> None:
+    shell.env["AOB_STORE"] = postgres_url
+    shell.good("db", "migrate")
+    assert shell.json("db", "partitions") == {"partitions": 256, "free": 256, "lanes": 0, "workers": []}
+    shell.worker("--build", "b7")
+    done = shell.good("db", "partitions")
+    assert done.out.split()[:3] == ["worker", "build", "partitions"]
+    assert done.out.split()[-2:] == ["b7", "256"]
+    assert done.err == "256 partitions; nobody holds 0\n"
+    raised = shell.good("db", "partitions", "300")
+    assert raised.out.endswith(" has 300 partitions now, instead of 256\n")
+    until(lambda: shell.json("db", "partitions")["free"] == 0)
+    assert shell.json("db", "partitions", "300")["before"] == 300
+    assert shell.good("db", "partitions", "300").out.endswith(" has 300 partitions already\n")
+    assert "has 300 partitions, and cannot have less" in shell.bad(1, "db", "partitions", "299")
+    assert "too many" in shell.bad(1, "db", "partitions", "1000000")
+    shell.good("run", "start", "greet", "--inputs", '"Ada"', "--id", "a")
+    assert shell.json("run", "result", "a")["result"] == "Hello ADA"
+
+
+def test_a_file_has_one_partition_for_ever(shell: Shell) -> None:
+    shell.good("db", "migrate")
+    for number in ([], ["4"]):
+        assert "is one partition, for one worker at a time" in shell.bad(1, "db", "partitions", *number)
+
+
 def test_a_server_that_is_not_there_is_named(shell: Shell) -> None:
     said = shell.bad(1, "db", "check", "--store", "postgresql://me:secret@127.0.0.1:1/nothing")
     assert "127.0.0.1:1" in said

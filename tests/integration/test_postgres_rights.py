@@ -20,6 +20,7 @@ from aob.stores.postgres.migrate import migrate, migrations
 from aob.stores.postgres.options import address_of
 from aob.stores.rows import Append
 from aob.testing.conformance.stores.setting import Story, a_message, a_run, committed, ended, started, taken, told
+from aob.testing.conformance.stores.trimming import a_pass, cut
 from tests.postgres_cluster import Cluster
 
 GRANTS = """
@@ -78,6 +79,8 @@ class TestRights:
                 replies=[("q", b"1", 2**60)], sends=[a_message(partition=1)],
             ))  # fmt: skip
             assert await store.take_reply("q") == b"1"
+            await a_pass(store, lease, run, "2", "3", "4")
+            assert await store.trim(lease, [cut(run, 4)], 10) == 3
             await ended(store, lease, run)
             await store.announce("w", 5.0)
             await store.renew([lease], 5.0)

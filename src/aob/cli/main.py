@@ -63,7 +63,7 @@ def build() -> App:
     app.command("aob.cli.replay:replay", name="replay")
     app.command(_group("logs", "Watch runs.", stream="history:stream"))
     app.command(_group("workflow", "What there is to run.", list="workflows:list_"))
-    transfer = {"export": "db:export", "import": "db:import_"}
+    transfer = {"export": "db:export", "import": "db:import_", "partitions": "db_partitions:partitions"}
     app.command(_group("db", "The store as a whole.", migrate="db:migrate", check="db:check", **transfer))
     exporter = {"list": "exporters:list_", "drop": "exporters:drop"}
     app.command(_group("exporter", "Who is given every event.", **exporter))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from aob.engine.active import ActiveRun
 from aob.engine.asker import Reply
 from aob.engine.executor import Outcomes
 from aob.engine.host import Host
+from aob.engine.partitions import NotOwner
 from aob.engine.payloads import Payloads
 from aob.errors import LeaseLost, NoWorker
 from aob.kernel.failures import restore
@@ -74,7 +75,8 @@ class Owner:
                 pass
         async with self._for_a_moment(tenant, run_id) as host:
             if host is not None:
-                return await here(host)
+                with suppress(NotOwner):  # the run has begun meanwhile, elsewhere
+                    return await here(host)
         return await self._send_and_wait(tenant, run_id, kind, body)
 
     async def tell(self, tenant: str, run_id: str, kind: str, body: Any) -> None:

@@ -180,9 +180,9 @@ class Starts:
         """
         host = self._host
         skip: dict[str, RunRow] = {}
-        for request in requests:
-            host.refuse_strange(partition_of(request.tenant, request.run_id, host.store.partitions))
         while True:
+            for request in requests:  # before the first of them begins: later nothing can be undone
+                host.refuse_strange(partition_of(request.tenant, request.run_id, host.store.partitions))
             group = host.commits.cut(atomic=True)
             runs = [self.begin(r) for r in requests if r.run_id not in skip]
             done = host.commits.ack()

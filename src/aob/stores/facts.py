@@ -37,6 +37,54 @@ class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):
     lacks: tuple[str, ...] = ()
 
 
+class Share(msgspec.Struct, frozen=True):
+    """What a worker holds.
+
+    Args:
+        worker, build: its name and the build of its code; None: what nobody holds.
+        partitions: how many of those that runs are hashed to.
+        lanes: how many of those that have another purpose.
+    """
+
+    worker: str | None
+    build: str | None
+    partitions: int
+    lanes: int = 0
+
+
+class Spread(msgspec.Struct, frozen=True, kw_only=True):
+    """How a store's partitions are spread over the workers that live.
+
+    Args:
+        partitions: how many runs are hashed to.
+        free: how many of these nobody holds.
+        lanes: how many there are for another purpose.
+    """
+
+    partitions: int
+    free: int
+    lanes: int = 0
+    shares: list[Share] = []
+
+
+@runtime_checkable
+class Divided(Protocol):
+    """A store with partitions, of which there can be more."""
+
+    async def spread(self) -> Spread:
+        """Who holds them."""
+        ...
+
+    async def raise_partitions(self, count: int) -> int:
+        """Have so many from now on, in one transaction, while workers run: they share the new ones as they share all,
+        and runs that start are hashed to all of them. How many it were before.
+
+        Raises:
+            NotSupported: it has more already, or these are too many.
+        """
+        ...
+
+
 @runtime_checkable
 class Inspectable(Protocol):
     """A store that can be looked at."""

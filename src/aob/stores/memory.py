@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from itertools import islice
@@ -12,11 +13,12 @@ from typing import TypeVar
 import msgspec
 
 from aob.clock import Clock
-from aob.errors import BadUrl, LeaseLost, NotFinished, StoreCorrupt, StoreUnavailable
+from aob.errors import BadUrl, LeaseLost, NotFinished, NotSupported, StoreCorrupt, StoreUnavailable
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.chain import GAP, check_chain, gap_data
 from aob.stores.changes import Changes
+from aob.stores.facts import Share, Spread
 from aob.stores.needs import may_go_on, still_needed
 from aob.stores.rows import (
     LAST_SEQ,
@@ -121,7 +123,6 @@ class MemoryStore:
     def __init__(self, clock: Clock, state: MemoryState | None = None, url: str = "sqlite://") -> None:
         self.url = url
         self.state = state or MemoryState()
-        self.partitions = self.state.count
         self._clock = clock
         self._read_to: dict[int, tuple[int, int]] = {}
         self._locks: dict[int, int] = {}
@@ -131,6 +132,11 @@ class MemoryStore:
         self._closed = False
         self.state.changed.append(self._changed)
         self.state.sent.append(self._sent)
+
+    @property
+    def partitions(self) -> int:
+        """See `Store.partitions`."""
+        return self.state.count
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -201,6 +207,22 @@ class MemoryStore:
             WorkerRow(name=name, build=row.build, partitions=holders.count(name))
             for name, (row, _) in sorted(self.state.workers.items())
         ]
+
+    async def spread(self) -> Spread:
+        """See `aob.stores.facts.Divided`."""
+        now = self._clock.monotonic()
+        held = Counter(held.owner for held in self.state.partitions.values() if held.expires > now)
+        builds = {name: row.build for name, (row, _) in self.state.workers.items()}
+        shares = [Share(name, builds.get(name, ""), count) for name, count in sorted(held.items())]
+        return Spread(partitions=self.state.count, free=self.state.count - held.total(), shares=shares)
+
+    async def raise_partitions(self, count: int) -> int:
+        """See `aob.stores.facts.Divided`."""
+        before = self.state.count
+        if count < before:
+            raise NotSupported(f"there are {before} partitions already")
+        self.state.count = count
+        return before
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""

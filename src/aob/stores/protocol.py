@@ -31,8 +31,12 @@ class Store(Protocol):
     """A durable store. Every method may raise an `aob.errors.OperatorError`."""
 
     url: str
-    partitions: int
-    """To how many partitions runs that start are hashed (`partition_of`); those that exist keep theirs."""
+
+    @property
+    def partitions(self) -> int:
+        """To how many partitions runs that start are hashed (`partition_of`), as far as this process knows: somebody
+        may have raised the number. Runs that exist keep theirs."""
+        ...
 
     skew_us: Callable[[], int] | None
     """The store's clock minus this host's, as last measured, in microseconds; None: it is this host's clock."""

@@ -136,7 +136,7 @@ class Worker:
             if self.host is None:
                 await self._store.wait_changed(min(0.5, ttl / 10))
                 await self._clock.sleep(0.02)
-            elif self._store.partitions > 1:
+            elif self._store.partitions > 1 or self._store.skew_us is not None:  # a server's store may have more soon
                 await self._clock.sleep(ttl / 10)
             else:
                 await self._free.wait()

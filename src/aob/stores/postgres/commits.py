@@ -13,6 +13,7 @@ from aob.stores.postgres.batches import ARGUMENTS, Sealed
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.driver import Rows
 from aob.stores.postgres.holdings import Holder, Holdings, Keys, lost
+from aob.stores.postgres.partitions import Partitions
 from aob.stores.postgres.statements import in_schema, marks
 from aob.stores.rows import Append, Appended, Message, RunRow
 
@@ -33,13 +34,15 @@ _DONE, _AGAIN, _REDRAW = [("mark", 0)], [("again",)], [("redraw",)]
 class Commits:
     """Appends, one at a time."""
 
-    def __init__(self, connections: Connections, holdings: Holdings, keys: Keys, process: Process) -> None:
+    def __init__(
+        self, connections: Connections, holdings: Holdings, keys: Keys, process: Process, partitions: Partitions
+    ) -> None:
         self._connections = connections
         self._holdings = holdings
         self._keys = keys
         self._process = process
         self._turn = asyncio.Lock()
-        self.partitions = 1
+        self._partitions = partitions
         self.on_sent: Callable[[set[int]], None] = lambda partitions: None
         """Called with the partitions to which a commit sent messages."""
         schema = connections.options.schema
@@ -77,7 +80,7 @@ class Commits:
         while True:
             holder, changes = self._holdings.holder_of(batch.epochs), self._holdings.changes
             part = list(batch.epochs) if own_alone else self._holdings.part_of(batch.epochs)
-            sealed = Sealed(batch, holder, self._holdings, starts, nonces, self.partitions, part)
+            sealed = Sealed(batch, holder, self._holdings, starts, nonces, self._partitions.count, part)
             rows = await self._write(sealed, holder, batch.epochs)
             what = rows[0][0]
             if what == "mark":
@@ -85,7 +88,7 @@ class Commits:
                 if part is None and changes == self._holdings.changes:
                     holder.mark = rows[0][1] or holder.mark
                 if batch.sends:
-                    self.on_sent({row[2] for row in rows[1:]} or set(range(self.partitions)))
+                    self.on_sent({row[2] for row in rows[1:]} or set(range(self._partitions.count)))
                 return Appended(committed=True, conflicts=[*conflicts, *_second(doubled, conflicts)])
             if what == "inbox":
                 if inbox := _handed_out(holder, batch, rows):

@@ -41,7 +41,7 @@ class Leases:
         )
         self._announce = in_schema("select * from aob.announce_1($1, $2, $3)", schema)
         self._leave = in_schema("select aob.leave_1($1, $2, $3)", schema)
-        self._now = in_schema("select aob.now_us(), (select count(*) from aob.partition)", schema)
+        self._now = in_schema("select aob.now_us()", schema)
 
     def skew_us(self) -> int:
         """The database's clock minus this host's."""
@@ -126,12 +126,11 @@ class Leases:
         """Whoever stops does not wait for long: what is not handed over expires by itself."""
         await self._connections.trying(lambda _: self._connections.once(sql, *values), patience=_AT_PARTING)
 
-    async def measure(self) -> int:
-        """Compare the clocks; the number of partitions."""
+    async def measure(self) -> None:
+        """Compare the clocks."""
         sent = self._clock.now_us()
-        ((now, partitions),) = await self._connections.rows(self._now)
+        ((now,),) = await self._connections.rows(self._now)
         self._measured(sent, now)
-        return partitions
 
     def _measured(self, sent: int, database: int) -> None:
         # The database read its clock between the question and the answer. What is known already stays while that can

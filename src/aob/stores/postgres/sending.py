@@ -9,6 +9,7 @@ from aob.stores.postgres import columns, driver
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.driver import Rows
 from aob.stores.postgres.holdings import Keys
+from aob.stores.postgres.partitions import Partitions
 from aob.stores.postgres.statements import in_schema, marks
 from aob.stores.rows import Message, RunRow, partition_of
 
@@ -23,12 +24,14 @@ class Sending:
         news: what a notification of messages begins with.
     """
 
-    def __init__(self, connections: Connections, keys: Keys, process: Process, news: str) -> None:
+    def __init__(
+        self, connections: Connections, keys: Keys, process: Process, partitions: Partitions, news: str
+    ) -> None:
         self._connections = connections
         self._keys = keys
         self._process = process
         self._news = news
-        self.partitions = 1
+        self._partitions = partitions
         schema = connections.options.schema
         self._send = in_schema(f"select * from aob.send_1({marks(5 + 18)})", schema)
         self._ids = in_schema("select nonce, id from aob.inbox where nonce = any ($1::bigint[])", schema)
@@ -52,11 +55,13 @@ class Sending:
     async def _send_all(self, sends: Sends, starts: list[RunRow]) -> list[tuple[RunRow, RunRow]]:
         if doubled := _doubled(starts):
             return doubled
+        if starts:
+            await self._partitions.settle(starts)
         for start in starts:
             start.key = self._keys.draw()
         messages = [message for message, _ in sends]
         nonces = [self._process.seed() for _ in messages]
-        others = [partition_of(m.tenant, m.run_id, self.partitions) for m in messages]
+        others = [partition_of(m.tenant, m.run_id, self._partitions.count) for m in messages]
         for _ in range(_TRIES):
             again, rows = await self._write(messages, starts, others, nonces)
             if rows is None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from aob.clock import Clock
 from aob.process import Process
-from aob.stores.facts import StoreFacts
+from aob.stores.facts import Spread, StoreFacts
 from aob.stores.postgres.commits import Commits
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.facts import facts_of
 from aob.stores.postgres.holdings import Holdings, Keys
 from aob.stores.postgres.leases import Leases
+from aob.stores.postgres.partitions import Partitions
 from aob.stores.postgres.reads import Reads
 from aob.stores.postgres.removal import Removal
 from aob.stores.postgres.sending import Sending
@@ -50,20 +51,23 @@ class PostgresStore:
         self._leases = Leases(connections, self._holdings, clock, self._watch.news("f"))
         self.skew_us = self._leases.skew_us
         keys = Keys(clock, self.skew_us, process.seed())
-        self._commits = Commits(connections, self._holdings, keys, process)
+        self._partitions = Partitions(connections, clock)
+        self._commits = Commits(connections, self._holdings, keys, process, self._partitions)
         self._commits.on_sent = self._watch.sent
-        self._sending = Sending(connections, keys, process, self._watch.news("m"))
+        self._sending = Sending(connections, keys, process, self._partitions, self._watch.news("m"))
         self._reads = Reads(connections)
         self._removal = Removal(connections, self._holdings, self._commits)
         self._trimming = Trimming(self._reads, self._removal)
-        self.partitions = 1
 
     async def start(self) -> None:
         """Learn the database's time and how many partitions there are."""
-        self._partitioned(await self._leases.measure())
+        await self._leases.measure()
+        await self._partitions.look()
 
-    def _partitioned(self, count: int) -> None:
-        self.partitions = self._commits.partitions = self._sending.partitions = count
+    @property
+    def partitions(self) -> int:
+        """See `Store.partitions`."""
+        return self._partitions.count
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -74,7 +78,7 @@ class PostgresStore:
     async def announce(self, owner: str, ttl: float, build: str = "") -> list[WorkerRow]:
         """See `Store.announce`."""
         workers, partitions = await self._leases.announce(owner, ttl, build)
-        self._partitioned(partitions)
+        self._partitions.learned(partitions)
         return workers
 
     async def leave(self, owner: str) -> None:
@@ -210,6 +214,14 @@ class PostgresStore:
         await self._removal.delete(lease, key, takes, replies)
         if replies:
             self._watch.committed()
+
+    async def spread(self) -> Spread:
+        """See `aob.stores.facts.Divided`."""
+        return await self._partitions.spread()
+
+    async def raise_partitions(self, count: int) -> int:
+        """See `aob.stores.facts.Divided`."""
+        return await self._partitions.raise_to(count)
 
     async def facts(self) -> StoreFacts:
         """See `aob.stores.facts.Inspectable`."""

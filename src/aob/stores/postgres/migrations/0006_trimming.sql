@@ -39,8 +39,14 @@ begin
     end if;
     delete from aob.event e using unnest(t_run, t_keep, t_last) as t (run, keep, last)
         where e.run = t.run and e.seq > t.keep and e.seq < t.last;
-    update aob.event e set kind = 'gap', version = 1, data = t.gap from unnest(t_run, t_last, t_gap) as t (run, last, gap)
-        where e.run = t.run and e.seq = t.last;
+    -- events are inserted and deleted, and never updated: no login but the owner's needs the right to
+    with cut as (
+        delete from aob.event e using unnest(t_run, t_last, t_gap) as t (run, last, gap)
+            where e.run = t.run and e.seq = t.last
+            returning e.run, e.seq, e.partition, e.epoch, e.position, e.chain, t.gap
+    )
+    insert into aob.event (run, seq, partition, epoch, position, kind, version, chain, data)
+        select run, seq, partition, epoch, position, 'gap', 1, chain, gap from cut;
     with unused as (
         delete from aob.blob_use u using unnest(t_run, t_keep, t_last) as t (run, keep, last)
         where u.run = t.run and u.seq <= t.last
