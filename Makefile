@@ -55,7 +55,7 @@ sim: $(READY) ## simulate worlds for SECONDS=60; SEED=… lives through a failin
 	@$(BIN)/python -W ignore -m aob.testing.simulation $(if $(SEED),--seed $(SEED),--seconds $(SECONDS)) $(ARGS)
 
 mutants: $(READY) ## plant a bug for each invariant, and see that its test finds it (minutes)
-	@AOB_TEST_MUTANTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/mutants tests/simulation/test_mutants.py $(ARGS)
+	@AOB_TEST_MUTANTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/mutants tests/simulation/test_mutants.py tests/conformance/test_postgres_mutants.py $(ARGS)
 
 bench: $(READY) ## measure speed on this machine (minutes)
 	@$(BIN)/python -m bench $(ARGS)

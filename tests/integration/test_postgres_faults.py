@@ -75,6 +75,16 @@ class TestACut:
             positions = [event.position for event in await store.events(run.key, 0, 100)]
             assert positions == list(range(positions[0], positions[0] + 10))
 
+    async def test_leases_that_are_asked_for_again_are_given(
+        self, server: Cluster, url: str, when: str, more: str
+    ) -> None:
+        async with cuttable(server, url, more) as (between, store):
+            setattr(between, when, lambda data: b"owner-x" in data)
+            leases = await store.acquire_some("owner-x", TTL, 1_000)
+            assert between.cuts == 1
+            assert [lease.partition for lease in leases] == list(range(store.partitions))
+            await started(store, leases[7], a_run(partition=7))
+
     async def test_a_start_counts_once(self, server: Cluster, url: str, when: str, more: str) -> None:
         async with cuttable(server, url, more) as (between, store):
             lease = await taken(store, ttl=TTL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import asyncpg
@@ -76,6 +76,21 @@ async def opened(url: str) -> PostgresStore:
 async def test_who_was_replaced_is_refused(postgres_url: str) -> None:
     async with replaced(postgres_url) as scene:
         await scene.refused()
+
+
+@pytest.mark.parametrize("what", ["commits nothing", "renews", "sweeps", "deletes", "trims"])
+async def test_whatever_it_does_first_is_refused(postgres_url: str, what: str) -> None:
+    async with replaced(postgres_url) as scene:
+        a, lease = scene.a, scene.of_0
+        does: dict[str, Callable[[], Awaitable[object]]] = {
+            "commits nothing": lambda: a.append(Append(epochs={0: lease.epoch})),
+            "renews": lambda: a.renew([lease], TTL),
+            "sweeps": lambda: a.sweep(lease, 0, 10),
+            "deletes": lambda: a.delete_run(lease, scene.run.key),
+            "trims": lambda: a.trim(lease, [], 10),
+        }
+        with pytest.raises(LeaseLost):
+            await does[what]()
 
 
 async def test_also_when_it_connects_anew(postgres: Cluster, postgres_url: str) -> None:

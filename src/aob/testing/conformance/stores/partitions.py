@@ -52,6 +52,20 @@ class PartitionTests(StoreSetting):
             await started(b, new[-1], a_run("new", partition=few + 7))
             await a.renew(leases, TTL)
 
+    async def test_workers_that_left_or_fell_silent_are_not_counted(self) -> None:
+        async with self.opened() as (clock, (a,)):
+            for name, ttl in (("leaves", TTL), ("silent", 1.0)):
+                await a.announce(name, ttl)
+            lease = await taken(a, owner="silent")
+            assert [(w.name, w.partitions) for w in await a.announce("new", TTL)] == [
+                ("leaves", 0), ("new", 0), ("silent", 1),
+            ]  # fmt: skip
+            await a.leave("leaves")
+            clock.seconds += 2
+            assert [w.name for w in await a.announce("new", TTL)] == ["new"]
+            await a.renew([lease], TTL)
+            assert [w.name for w in await a.announce("silent", TTL)] == ["new", "silent"]
+
     async def test_it_is_never_lowered(self) -> None:
         async with self.opened() as (_, (a,)):
             few = a.partitions
