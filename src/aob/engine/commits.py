@@ -17,99 +17,18 @@ from aob import telemetry
 from aob.clock import Clock
 from aob.engine.active import ActiveRun
 from aob.engine.eager import begin, later
+from aob.engine.group import UNSET, Group, Record
 from aob.engine.partitions import NotOwner
 from aob.engine.payloads import Payloads
 from aob.errors import AobError, LeaseLost, StoreFailed, StoreFull, StoreLocked
 from aob.kernel import events as ev
 from aob.stores.chain import chain_after
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, Appended, EventRecord, Lease, Message, RunRow, TicketRow
+from aob.stores.rows import Append, Appended, EventRecord, Lease, Message, RunRow
 
 T = TypeVar("T")
-UNSET: Any = object()
-Record = tuple[ActiveRun, ev.Event, Any]
 _GROUP = 4_000
 _TRY_AGAIN = 1.0
-
-
-class Group:
-    """What one commit will hold."""
-
-    __slots__ = (
-        "acks",
-        "after",
-        "ahead",
-        "atomic",
-        "blobs",
-        "chains",
-        "cursors",
-        "partitions",
-        "records",
-        "replies",
-        "seen",
-        "sends",
-        "seqs",
-        "starts",
-        "summaries",
-        "takes",
-        "tickets",
-    )
-
-    def __init__(self, atomic: bool = False) -> None:
-        self.atomic = atomic
-        self.ahead = False
-        self.records: list[Record] = []
-        self.chains: list[int] = []
-        self.seqs: list[int] = []
-        self.starts: dict[int, ActiveRun] = {}
-        self.summaries: dict[int, ActiveRun] = {}
-        self.seen: list[tuple[ActiveRun, str]] = []
-        self.tickets: list[TicketRow] = []
-        self.sends: list[Message] = []
-        self.blobs: list[tuple[ActiveRun, str, bytes]] = []
-        self.takes: list[int] = []
-        self.partitions: set[int] = set()
-        self.replies: list[tuple[str, bytes, int]] = []
-        self.cursors: list[tuple[str, int, int]] = []
-        self.acks: list[asyncio.Future[Any]] = []
-        self.after: list[Callable[[], None]] = []
-
-    def extend(self, later: Group) -> None:
-        """Take over what another group holds, behind what is here."""
-        self.records += later.records
-        self.starts |= later.starts
-        self.summaries |= later.summaries
-        self.seen += later.seen
-        self.tickets += later.tickets
-        self.sends += later.sends
-        self.blobs += later.blobs
-        self.takes += later.takes
-        self.partitions |= later.partitions
-        self.replies += later.replies
-        self.cursors += later.cursors
-        self.acks += later.acks
-        self.after += later.after
-
-    def take(self, messages: Iterable[int], partition: int) -> None:
-        """The commit deletes these messages of a partition."""
-        self.takes += messages
-        self.partitions.add(partition)
-
-    def empty(self) -> bool:
-        return not (self.acks or self.after or self.writes())
-
-    def writes(self) -> bool:
-        """Whether the store has anything to do."""
-        return bool(
-            self.records
-            or self.summaries
-            or self.takes
-            or self.replies
-            or self.cursors
-            or self.tickets
-            or self.sends
-            or self.seen
-        )
 
 
 class Messages(Protocol):
@@ -159,6 +78,7 @@ class Commits:
         self._overtaken: dict[int, ActiveRun] = {}
         self._scheduled = False
         self._sending = False
+        self._asked: deque[asyncio.Future[None]] = deque()
         self._sent_now: Group = Group()
         self._loop: asyncio.AbstractEventLoop
         self.leases: dict[int, Lease] = {}
@@ -238,8 +158,8 @@ class Commits:
     @asynccontextmanager
     async def quiet(self) -> AsyncGenerator[None]:
         """In this block no commit is under way."""
-        while self._sending:
-            await self._clock.sleep(0.001)
+        if self._sending:
+            await self._turn()
         self._sending = True
         try:
             yield
@@ -247,8 +167,29 @@ class Commits:
             self._fail(e)
             raise
         finally:
-            self._sending = False
+            self._free()
             self._next()
+
+    async def _turn(self) -> None:
+        """Wait for the end of what is under way; nothing else begins before the caller has gone on."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._free()
+                self._next()
+            raise
+
+    def _free(self) -> None:
+        """What was under way is over: whoever asked for quiet is next."""
+        while self._asked:
+            turn = self._asked.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._sending = False
 
     @contextmanager
     def ahead(self) -> Generator[None]:
@@ -320,9 +261,9 @@ class Commits:
 
     # --- sending ----------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
+    def _flush(self, behind: bool = False) -> None:
         try:
-            self._send_next()
+            self._send_next(behind)
         except Exception as e:
             self._broken(e)
 
@@ -335,7 +276,8 @@ class Commits:
         failure.__cause__ = None if failure is error else error
         self._fail(failure)
 
-    def _send_next(self) -> None:
+    def _send_next(self, behind: bool = False) -> None:
+        """Send what waits; `behind`: something is still to be applied before it."""
         if self._sending or self.failed is not None:
             return
         group = self._next_group()
@@ -344,11 +286,16 @@ class Commits:
         if group is None:
             self._scheduled = False
             return
-        if not self.epochs and not group.writes():
-            self._sent(group, Appended(committed=True))  # all was handed over: the store has nothing to say
-            return
         self._sending, self._sent_now = True, group
-        sending = self._store.append(self._batch(group))
+        if not self.epochs and not group.writes():  # all was handed over: the store has nothing to say
+            self._loop.call_soon(self._answered, group, Appended(committed=True))
+            return
+        try:
+            sending = self._store.append(self._batch(group))
+        except Exception:
+            self._groups.appendleft(group)  # whoever waits for it is told
+            self._free()
+            raise
         waiting: Any = None
         try:
             waiting = sending.send(None)
@@ -359,23 +306,28 @@ class Commits:
             return
         else:
             appended = None
-        if appended is not None:  # out of the except block, which would be the context of every error in workflows
-            self._sent(group, appended)
-        else:
+        if appended is None:
             task: asyncio.Task[Appended] = self._loop.create_task(later(sending, waiting))  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
             task.add_done_callback(lambda t: self._later(group, t))
+        elif behind:
+            self._loop.call_soon(self._answered, group, appended)
+        else:  # out of the except block, which would be the context of every error in workflows
+            self._sent(group, appended)
 
     def _later(self, group: Group, task: asyncio.Task[Appended]) -> None:
         if task.cancelled():
             return
         error = task.exception()
         if error is None:
-            try:
-                self._sent(group, task.result())
-            except Exception as e:
-                self._broken(e)
+            self._answered(group, task.result())
         elif isinstance(error, Exception):
             self._not_sent(group, error)
+
+    def _answered(self, group: Group, result: Appended) -> None:
+        try:
+            self._sent(group, result, ahead=True)
+        except Exception as e:
+            self._broken(e)
 
     def _batch(self, group: Group) -> Append:
         now = self._clock.now_us()
@@ -443,12 +395,17 @@ class Commits:
             if event.KIND in ev.TERMINAL:
                 run.closed = False
 
-    def _sent(self, group: Group, result: Appended) -> None:
-        self._sending, self._sent_now = False, Group()
+    def _sent(self, group: Group, result: Appended, ahead: bool = False) -> None:
+        """The store has answered. `ahead`: it takes its time, so it gets what waits before this is applied, and both
+        work at once."""
+        self._sent_now = Group()
         if not result.committed:
             self._unnumber(group)
             self._again(group, result)
             return
+        self._free()
+        if ahead and not result.conflicts:
+            self._flush(behind=True)
         self.commits += 1
         self.events += len(group.records)
         records = group.records
@@ -469,6 +426,7 @@ class Commits:
     def _again(self, group: Group, result: Appended) -> None:
         """Nothing was written: messages came first, or an atomic group met a conflict."""
         if result.conflicts:
+            self._free()
             self._drop(group, result)
             for ack in group.acks:
                 if not ack.done():
@@ -477,7 +435,6 @@ class Commits:
             return
         self._cut()
         self._groups.appendleft(group)
-        self._sending = True
         begin(self._first_or_fail(result.inbox), self._loop.create_task)
 
     async def _first(self, messages: list[Message]) -> None:
@@ -485,7 +442,7 @@ class Commits:
         try:
             await self._inbox.ready(messages)
         finally:
-            self._sending = False
+            self._free()
         if self.failed is None:
             with self.ahead():
                 self._inbox.take(messages)
@@ -510,8 +467,9 @@ class Commits:
         return [r for r, _ in kept]
 
     def _not_sent(self, group: Group, error: Exception) -> None:
-        self._sending, self._sent_now = False, Group()
+        self._sent_now = Group()
         self._unnumber(group)
+        self._free()
         if isinstance(error, StoreFull | StoreLocked):  # nothing was written, and that may change by itself
             telemetry.tell(error.code)
             self._groups.appendleft(group)

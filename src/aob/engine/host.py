@@ -16,11 +16,12 @@ import msgspec
 from aob import telemetry
 from aob.clock import Clock, SkewedClock
 from aob.engine.active import ActiveRun
-from aob.engine.commits import UNSET, Commits, Record
+from aob.engine.commits import Commits
 from aob.engine.controls import Controls
 from aob.engine.dispatch import Dispatch
 from aob.engine.executor import Executor
 from aob.engine.exporter import Exporter
+from aob.engine.group import UNSET, Record
 from aob.engine.inbox import Inbox
 from aob.engine.outbox import Outbox
 from aob.engine.partitions import NotOwner

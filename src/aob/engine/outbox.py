@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING
 
 from aob import telemetry
-from aob.engine.commits import Record
 from aob.engine.exporter import BATCH, BATCH_BYTES, Exporter, LogEvent, log_event
+from aob.engine.group import Record
 from aob.engine.payloads import may_be_marked
 from aob.kernel import events as ev
 from aob.stores.rows import LogRow

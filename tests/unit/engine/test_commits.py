@@ -7,7 +7,8 @@ from msgspec import Raw
 
 from aob.clock import SystemClock
 from aob.engine.active import ActiveRun
-from aob.engine.commits import Commits, Record
+from aob.engine.commits import Commits
+from aob.engine.group import Record
 from aob.engine.payloads import Payloads
 from aob.kernel import events as ev
 from aob.process import SystemProcess

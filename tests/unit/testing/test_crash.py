@@ -8,8 +8,9 @@ import pytest
 import aob
 import aob.testing
 from aob.engine.active import ActiveRun
-from aob.engine.commits import Commits, Group
+from aob.engine.commits import Commits
 from aob.engine.dispatch import Dispatch
+from aob.engine.group import Group
 from aob.engine.host import Host
 from aob.engine.inbox import Inbox
 from aob.engine.wakeups import Wakeups
