@@ -19,7 +19,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from bench import append, disk, gate, imports, latency, memory, processes, recovery, throughput, tried
+from bench import append, disk, fleet, gate, imports, latency, memory, postgres, processes, recovery, throughput, tried
 from bench.measure import Bench, Figure
 
 Measurement = Callable[[Bench], Awaitable[None]]
@@ -45,14 +45,21 @@ QUICK: dict[str, Measurement] = {
     "processes": processes.processes,
     "gate": gate.gate,
 }
+POSTGRES: dict[str, Measurement] = {
+    "postgres": postgres.postgres,
+    "fleet": fleet.fleet,
+    "takeover": fleet.takeover,
+    "many_open": fleet.many_open,
+    "many_finished": fleet.many_finished,
+}
 SLOW: dict[str, Measurement] = {"checkpoint_loop": recovery.checkpoint_loop}
-ALL = QUICK | SLOW
+ALL = QUICK | POSTGRES | SLOW
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure speed on this machine.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; default: all but the last")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ALL)}; default: {', '.join(QUICK)}")
     parser.add_argument("--json", type=Path, help="append each figure to this file, as a line of JSON")
     parser.add_argument("--rounds", type=int, default=5, help="how often floor and engine take turns (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the loads; 0.1 for a quick look (default: 1)")

@@ -9,9 +9,9 @@ from time import perf_counter
 import aob
 
 
-async def main(path: str, count: int) -> None:
+async def main(store: str, count: int) -> None:
     """Signal runs one after the other, and wait for the result of each."""
-    async with aob.connect(f"sqlite:///{path}") as client:
+    async with aob.connect(store if "://" in store else f"sqlite:///{store}") as client:
         for i in range(count):
             run = await client.get(f"x{i}")
             began = perf_counter()
