@@ -222,7 +222,8 @@ class ApprovalTests(BesideSetting):
         async with self.beside(asks) as (_, client, other):
             for n in range(12):
                 run = await client.start(asks, "reject", 0.1, run_id=f"r{n}")
-                ticket = await asked(client, f"r{n}")
+                await has(run, "step_scheduled")
+                (ticket,) = await client.tickets(status=None, run_id=f"r{n}")
                 assert ticket.deadline is not None
                 left = (ticket.deadline - aob.now()).total_seconds()
                 await asyncio.sleep(max(left + (n - 6) * 0.001, 0))
