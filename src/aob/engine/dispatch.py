@@ -29,7 +29,7 @@ from aob.errors import (
 )
 from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
-from aob.kernel.failures import Failure, capture
+from aob.kernel.failures import Failure, capture, restore
 from aob.kernel.machine import Command
 from aob.kernel.retry import next_due
 from aob.kernel.states import TERMINAL_STATES
@@ -112,6 +112,9 @@ class Dispatch:
         if step.kind == "activity":
             if step.due > host.clock.now_us():
                 self._wait_for_retry(run, step)
+                return
+            if step.first_start and _is_over(step.plan, step.first_start, host.clock.now_us()):
+                self._out_of_time(run, step)
                 return
             if machine.started.fidelity == "full":
                 self._record_start(run, step)
@@ -326,12 +329,8 @@ class Dispatch:
         failure = capture(error)
         first = step.first_start or attempt.started_us
         due = next_due(plan.retry, failure, error, attempt.number, now, host.process.uniform())
-        if due is not None and plan.total_timeout is not None and due >= first + plan.total_timeout * 1e6:
-            late = StepTimeout(
-                f"activity {plan.name} did not succeed within its total_timeout of {plan.total_timeout:g} s"
-            )
-            late.__cause__ = error
-            failure, due = capture(late), None
+        if due is not None and _is_over(plan, first, due):
+            failure, due = _took_too_long(plan, error), None
         if due is not None:
             beat = Raw(codec_for(Any, "heartbeat").encode(step.heartbeat))
             host.record(run, ev.AttemptFailed(0, step.id, attempt.number, failure, due, first, beat))
@@ -339,6 +338,12 @@ class Dispatch:
             host.record(
                 run, ev.StepFailed(0, step.id, step.check, failure, attempt.number, now - first, Raw(step.input))
             )
+
+    def _out_of_time(self, run: ActiveRun, step: Step) -> None:
+        """The total time passed while nobody served, or the run was paused: nothing more is tried."""
+        cause = None if step.failure is None else restore(step.failure)
+        failure, took = _took_too_long(step.plan, cause), self._host.clock.now_us() - step.first_start
+        self._host.record(run, ev.StepFailed(0, step.id, step.check, failure, step.attempt - 1, took, Raw(step.input)))
 
     def attempt_stopped(self, attempt: Attempt) -> None:
         """See `Outcomes`."""
@@ -401,6 +406,19 @@ _CHILD_ENDS: dict[type[ev.Event], type[RunFailed]] = {
     ev.RunTerminated: RunTerminated,
     ev.RunTimedOut: RunTimedOut,
 }
+
+
+def _is_over(plan: ActivityPlan, first: int, at: int) -> bool:
+    """Whether the total time of a step, whose first attempt began at `first`, has passed then."""
+    return plan.total_timeout is not None and at >= first + plan.total_timeout * 1e6
+
+
+def _took_too_long(plan: ActivityPlan, cause: BaseException | None) -> Failure:
+    late = StepTimeout(f"activity {plan.name} did not succeed within its total_timeout of {plan.total_timeout:g} s")
+    late.__cause__ = cause
+    return capture(late)
+
+
 _KINDS = {
     "side_effect": Dispatch._side_effect,  # pyright: ignore[reportPrivateUsage]
     "child": Dispatch._child,  # pyright: ignore[reportPrivateUsage]

@@ -309,7 +309,7 @@ class Machine:
             self._not_open(event, None)
         else:
             step.attempt, step.due = event.attempt + 1, event.due
-            step.heartbeat = msgspec.json.decode(event.heartbeat)
+            step.failure, step.heartbeat = event.failure, msgspec.json.decode(event.heartbeat)
             step.first_start = step.first_start or event.first_start
 
     def _timer_fired(self, event: ev.TimerFired) -> None:
@@ -541,7 +541,7 @@ class Machine:
         step.machine = self
         step.attempt = 1
         step.due = step.first_start = step.scheduled = 0
-        step.live = step.heartbeat = None
+        step.live = step.heartbeat = step.failure = None
         step.started = step.stopping = False
         step.wait_on_cancel = call.wait_on_cancel
         self.open[id] = step

@@ -1,8 +1,7 @@
 """A call of a step, and the step that it becomes when it is awaited.
 
 `StepCall` is what workflow code holds: an awaitable that is nothing yet. When it is first awaited (or its task first
-runs)
-the machine gives it an id and makes it a `Step`: the future that the run waits on, and the command that the host
+runs) the machine gives it an id and makes it a `Step`: the future that the run waits on, and the command that the host
 carries out.
 """
 
@@ -11,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Literal
 
+from aob.kernel.failures import Failure
 from aob.kernel.loop import WorkflowFuture
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Step(WorkflowFuture):
         attempt: number of the attempt to make next, from 1.
         due: not before this time, microseconds since 1970; 0: at once.
         first_start: when the first attempt began; 0: not yet.
+        failure: why the last attempt failed, as recorded.
         live: whatever the host keeps about the attempt in flight.
         stopping: nobody wants it any more, but its end is waited for.
     """
@@ -112,6 +113,7 @@ class Step(WorkflowFuture):
         "check",
         "decode",
         "due",
+        "failure",
         "first_start",
         "heartbeat",
         "id",
@@ -135,6 +137,7 @@ class Step(WorkflowFuture):
     attempt: int
     due: int
     first_start: int
+    failure: Failure | None
     live: Any
     heartbeat: Any
     scheduled: int

@@ -196,9 +196,6 @@ class LocalExecutor:
         plan, step = attempt.plan, attempt.step
         if plan.timeout is not None or plan.total_timeout is not None or plan.heartbeat_timeout is not None:
             self._watch(attempt)
-            if attempt.timed_out is not None:
-                attempt.outcomes.attempt_failed(attempt, _time_out(attempt))
-                return
         self._live[attempt] = None
         if self._scan is None:
             self._scan = self._clock.call_later(self._settings.long_step_after / 2, self._look_for_long)
@@ -267,9 +264,6 @@ class LocalExecutor:
         if plan.total_timeout is not None:
             first = attempt.step.first_start or attempt.started_us
             left.append(plan.total_timeout - (self._clock.now_us() - first) / 1e6)
-            if left[-1] <= 0:  # it is over while nobody served: nothing more is tried
-                attempt.timed_out = "timeout"
-                return
         if left:
             attempt.due = now + max(min(left), 0)
             self._deadlines.add(attempt.due, attempt)
