@@ -183,16 +183,24 @@ def _drop_in_child() -> None:
 os.register_at_fork(after_in_child=_drop_in_child)
 
 
+_BIND_TRIES = 100
+_STRAY_S = 60.0
+
+
 class Doorbell:
     """Wakes processes of this host that wait: each has a datagram socket in one directory.
 
     A bell carries no news, only that there is some; one that is lost costs its listener the time to its next look.
+
+    Args:
+        lent: the directory is removed with the last bell in it.
     """
 
     _RACY_NS = 50_000_000
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, lent: bool = False) -> None:
         self.directory = directory
+        self._lent = lent
         self._bell: socket.socket | None = None
         self._name = ""
         self._ringer: socket.socket | None = None
@@ -204,15 +212,24 @@ class Doorbell:
         if self._bell is None:
             bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
-            try:
-                self.directory.mkdir(exist_ok=True)
-                bell.bind(str(self.directory / name))
-            except OSError:
+            if not self._bind(bell, name):
                 bell.close()
                 return None
             bell.setblocking(False)
             self._bell, self._name, self._seen = bell, name, (0, 0)
         return self._bell.fileno()
+
+    def _bind(self, bell: socket.socket, name: str) -> bool:
+        for _ in range(_BIND_TRIES):
+            try:
+                self.directory.mkdir(exist_ok=True)
+                bell.bind(str(self.directory / name))
+            except (FileNotFoundError, FileExistsError):
+                continue  # another process removed the empty directory in between
+            except OSError:
+                return False
+            return True
+        return False
 
     def silence(self) -> None:
         """Forget the rings so far."""
@@ -242,6 +259,9 @@ class Doorbell:
                 os.unlink(self.directory / self._name)
             self._bell.close()
             self._bell = None
+            if self._lent:
+                with contextlib.suppress(OSError):
+                    self.directory.rmdir()
         if self._ringer is not None:
             self._ringer.close()
             self._ringer = None
@@ -261,6 +281,32 @@ class Doorbell:
             except OSError:
                 self._others = []
         return self._others
+
+
+def remove_stray_bells(parent: Path, prefix: str) -> None:
+    """Remove the directories of bells, under `parent` and named so, whose processes were killed.
+
+    Several processes may do so at once. What changed within a minute is left alone, and so is a directory in which one
+    bell can still be rung.
+    """
+    before = time.time() - _STRAY_S
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < before:
+                        _remove_stray(Path(entry.path))
+
+
+def _remove_stray(directory: Path) -> None:
+    for bell in directory.iterdir():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ringer:
+            try:
+                ringer.connect(str(bell))  # which does not ring it
+            except ConnectionRefusedError:
+                if bell.is_socket():
+                    bell.unlink(missing_ok=True)
+    directory.rmdir()
 
 
 _YOUNG = 20_000

@@ -265,8 +265,11 @@ async def test_the_bells_of_a_file_with_a_long_path_hang_elsewhere(tmp_path: Pat
     await sending.send(a_message())
     await hearing
     assert sorted(os.listdir(directory)) == ["aob.db", "aob.db-shm", "aob.db-wal"]
+    bells = watch.bell_directory(waiting.path)
+    assert len(os.listdir(bells)) == 1
     await waiting.close()
     await sending.close()
+    assert not bells.exists()
 
 
 async def test_many_processes_make_one_file_at_the_same_time(start: Start, tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ async def import_(file: Path, /, *, skip_existing: bool = False, session: Here) 
     there = len(names) - added
     say(f"imported {count(added, 'run')}" + (f", {there:,} were there" if there else ""))
     if unfinished:
-        note(f"{unfinished:,} in flight: they go on with the next worker (aob worker MODULE{session.option()})")
+        option = session.option(tenant=False)
+        note(f"{unfinished:,} in flight: they go on with the next worker: aob worker MODULE{option}")
     return 0
 
 

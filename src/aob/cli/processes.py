@@ -54,7 +54,7 @@ async def _refuse_one_owner(session: Session, number: int) -> None:
             if client.store.partitions > 1:
                 return
     raise Misuse(
-        f"--processes {number}: one process at a time owns {session.url}, so the others would only stand by; for "
+        f"--processes {number}: one process at a time owns {session.name}, so the others would only stand by; for "
         "several at work put the runs into Postgres: --store postgresql://…"
     )
 

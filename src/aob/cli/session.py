@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -87,14 +88,31 @@ class Session:
         return self.connect()
 
     def tokens(self) -> list[str]:
-        """The global options again, for a command of another process."""
-        values = {"--store": self.store, "--tenant": self.tenant, "--codec": self.codec_name}
+        """The global options again, for a command of another process that has this one's environment."""
+        values = {"--store": self._typed_store, "--tenant": self._typed_tenant, "--codec": self.codec_name}
         given = [token for name, value in values.items() if value is not None for token in (name, value)]
         return given + ["--json"] * self.json + ["--debug"] * self.debug
 
-    def option(self) -> str:
-        """` --store URL` for a command that is shown to be typed; empty where the default will do."""
-        return f" --store {self.store}" if self.store else ""
+    def option(self, tenant: bool = True) -> str:
+        """The global options again, for the end of a command that is shown to be typed; empty where none is needed. A
+        password is not shown: a comment says how to give it.
+
+        Args:
+            tenant: that one, too.
+        """
+        store = self._typed_store and without_password(self._typed_store)
+        values = {"--store": store, "--tenant": self._typed_tenant if tenant else None, "--codec": self.codec_name}
+        given = "".join(f" {name} {quote(value)}" for name, value in values.items() if value is not None)
+        return given if store == self._typed_store else f"{given}  # and its password in PGPASSWORD"
+
+    @property
+    def _typed_store(self) -> str | None:
+        """The store's URL, unless the environment or the default says the same: a password there stays there."""
+        return None if self.store == load().store else self.store
+
+    @property
+    def _typed_tenant(self) -> str | None:
+        return None if self.tenant == load().tenant else self.tenant
 
 
 Given = Annotated[str, Parameter(allow_leading_hyphen=True)]

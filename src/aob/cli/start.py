@@ -85,7 +85,7 @@ def name_of(client: Client, target: AnyWorkflow | str) -> str:
 def worker_command(session: Session, reference: str) -> str:
     """The command that starts a worker for a workflow."""
     module = reference.rpartition(":")[0] or (reference if reference.endswith(".py") else "MODULE")
-    return f"aob worker {module}{session.option()}"
+    return f"aob worker {module}{session.option(tenant=False)}"
 
 
 async def _started(client: Client, session: Session, run: Run[Any], reference: str, target: AnyWorkflow | str) -> None:

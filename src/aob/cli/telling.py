@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -48,6 +49,7 @@ class Teller:
 
     def __init__(self, session: Session) -> None:
         self._json = session.json
+        self._shared = not session.url.startswith("sqlite:")
         self._console = stdout()
 
     def tell(self, event: str, line: str, **fields: Any) -> None:
@@ -78,20 +80,17 @@ class Teller:
 
     def heard(self, name: str, fields: Mapping[str, Any]) -> None:
         """An event of the engine."""
-        line = _OF_A_WHOLE_STORE.get(name) if fields.get("held") == 1 else None
-        line = line or _LINES.get(name)
+        line = (_OF_PARTITIONS if self._shared else _OF_A_WHOLE_STORE).get(name) or _LINES.get(name)
         if self._json:
             self.tell(name, "", **{k: v if isinstance(v, int | float | str) else str(v) for k, v in fields.items()})
         elif line is not None:
-            self.tell(name, line.format_map({k: _first_line(v) for k, v in fields.items()}))
+            said = line.format_map({k: _first_line(v) for k, v in fields.items()})
+            self.tell(name, _ONE.sub("1 partition", said))
 
 
+_ONE = re.compile(r"\b1 partitions\b")
 _LINES = {
-    "lease_taken": "owns {held} partitions (epoch {epoch})",
-    "lease_released": "handed {partitions} partitions over, owns {held}",
     "recovered": "open runs taken over: {runs}, in {seconds} s",
-    "standing_by": "stands by: another worker owns the store; this one takes over when that one stops or dies",
-    "lease_lost": "lost the store to another worker; standing by",
     "run_parked": "parked {run_id}: {reason}",
     "message_unreadable": "a {kind} message to {run_id} was encrypted with another codec: start a worker that has it",
     "turn_blocked": "workflow code blocks for {seconds} s in {run_id}",
@@ -104,7 +103,17 @@ _LINES = {
 }
 
 
-_OF_A_WHOLE_STORE = {"lease_taken": "owns the store (epoch {epoch})"}
+_OF_A_WHOLE_STORE = {
+    "lease_taken": "owns the store (epoch {epoch})",
+    "standing_by": "stands by: another worker owns the store; this one takes over when that one stops or dies",
+    "lease_lost": "lost the store to another worker; standing by",
+}
+_OF_PARTITIONS = {
+    "lease_taken": "owns {held} partitions (epoch {epoch})",
+    "lease_released": "handed {partitions} partitions over, owns {held}",
+    "standing_by": "stands by: other workers own all partitions; this one takes its share as soon as it can",
+    "lease_lost": "lost its {partitions} partitions: other workers may own them by now; this one takes what it can",
+}
 
 
 def _first_line(value: object) -> str:

@@ -71,7 +71,7 @@ async def worker(
         serving = client.serve(*dict.fromkeys(served), exporters=exporters)
         with_telemetry = telemetry.subscribe(teller.heard)
         try:
-            teller.begins(serving, client.url)
+            teller.begins(serving, session.name)
             async with stop_signals(teller, lambda: os._exit(1)) as stopped, serving:
                 teller.state(serving)
                 async with live_line(serving, session):

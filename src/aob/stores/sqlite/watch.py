@@ -8,12 +8,13 @@ import hashlib
 import tempfile
 from pathlib import Path
 
-from aob.process import Doorbell
+from aob.process import Doorbell, remove_stray_bells
 from aob.stores.changes import Changes
 from aob.stores.sqlite.reads import Reads
 
 _LONGEST_PATH = 86
 """Bytes; with a bell's own name this is what a socket's address may have everywhere."""
+_ELSEWHERE = "aob-bells-"
 _WITHOUT_BELL = 0.05
 
 
@@ -22,7 +23,7 @@ def bell_directory(path: str) -> Path:
     beside = f"{path}-bells"
     if len(beside.encode()) <= _LONGEST_PATH:
         return Path(beside)
-    return Path(tempfile.gettempdir()) / f"aob-bells-{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+    return Path(tempfile.gettempdir()) / f"{_ELSEWHERE}{hashlib.sha256(path.encode()).hexdigest()[:16]}"
 
 
 class Watch:
@@ -35,7 +36,9 @@ class Watch:
     def __init__(self, path: str, reads: Reads, poll: float) -> None:
         self._reads = reads
         self._poll = poll
-        self._bell = Doorbell(bell_directory(path))
+        self._bells = bell_directory(path)
+        self._lent = self._bells != Path(f"{path}-bells")
+        self._bell = Doorbell(self._bells, self._lent)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._fd = -1
         self._version = reads.version()
@@ -86,6 +89,8 @@ class Watch:
         if self._loop is not None:
             return
         self._loop = asyncio.get_running_loop()
+        if self._lent:
+            remove_stray_bells(self._bells.parent, _ELSEWHERE)
         fd = self._bell.hang()
         if fd is not None:
             with contextlib.suppress(NotImplementedError):
