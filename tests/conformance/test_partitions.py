@@ -14,6 +14,7 @@ from aob.client.client import Client
 from aob.clock import SystemClock
 from aob.engine.handover import hand_over
 from aob.engine.partitions import NotOwner
+from aob.kernel import events as ev
 from aob.settings import load
 from aob.stores.memory import MemoryState, MemoryStore
 from aob.stores.rows import Append, Appended, Lease
@@ -181,6 +182,21 @@ async def test_a_child_that_was_asked_for_while_its_partition_moved_is_begun_by_
         await w.join()
         await eventually(lambda: w.held() == [6, 6], "half each")
         assert [await outcome(run, timeout=20) for run in runs] == [20] * 30
+
+
+async def test_nothing_is_said_of_a_run_whose_partition_was_given_up() -> None:
+    async with world() as w:
+        client = await w.join()
+        run, host = await client.start(told, run_id="r"), client.host()
+        assert host is not None
+        active = await host.residents.get("default", "r")
+        async with host.commits.quiet():
+            lease = host.commits.give_up(active.row.partition)
+        with pytest.raises(NotOwner):
+            host.record(active, ev.Paused(0, "too late"))
+        await host.commits.ack()
+        assert await run.status() != "paused"
+        await client.store.release([lease])
 
 
 async def test_a_run_that_stands_still_to_be_handed_over_is_not_reached_here() -> None:

@@ -64,13 +64,17 @@ def bars_of(events: Sequence[Event], now: datetime) -> list[Bar]:
 
 
 def kept(events: Sequence[Event]) -> list[Event]:
-    """Events without those that a retry set aside."""
+    """Events without those that a retry set aside; what the run was sent stands."""
     out: list[Event] = []
     for event in events:
         if event.kind == "run_reopened":
-            out = [e for e in out if (e.data["from"] if e.kind == "gap" else e.seq or 0) <= event.data["keep"]]
+            out = [e for e in out if e.kind == "signal_received" or _first(e) <= event.data["keep"]]
         out.append(event)
     return out
+
+
+def _first(event: Event) -> int:
+    return event.data["from"] if event.kind == "gap" else event.seq or 0
 
 
 def _take(bars: dict[str, Bar], event: Event, previous: datetime) -> None:

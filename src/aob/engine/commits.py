@@ -356,8 +356,10 @@ class Commits:
             if kind == "checkpoint":
                 run.row.checkpoint = seq
                 group.summaries[id(run)] = run
-        # that a run has ended is said with its last event, which may wait in a later group
-        summaries = [run.row for run in group.summaries.values() if run.closed or not run.ended]
+        # that a run has ended is said with its last event, which may wait in a later group; what was given up is said
+        # by its next owner
+        rows_of = group.summaries.values()
+        summaries = [r.row for r in rows_of if (r.closed or not r.ended) and r.row.partition in self.epochs]
         for row in summaries:
             row.updated = now
         return Append(

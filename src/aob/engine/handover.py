@@ -30,6 +30,13 @@ async def hand_over(host: Host, partitions: Iterable[int], within: float) -> Non
     """Release these partitions, each as soon as its runs are still; after `within` seconds their attempts are
     stopped, and made again by the next owner."""
     host.leaving |= (remaining := set(partitions))
+    try:
+        await _hand_over(host, remaining, within)
+    finally:
+        host.leaving -= remaining
+
+
+async def _hand_over(host: Host, remaining: set[int], within: float) -> None:
     stop_at = host.clock.monotonic() + within
     export_until = host.clock.monotonic() + min(within, _EXPORT_WITHIN)
     while remaining and host.failed is None:

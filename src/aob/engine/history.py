@@ -167,17 +167,19 @@ class History:
 
 
 def kept(events: list[Numbered]) -> list[Numbered]:
-    """Events without those that a `retry` set aside; of a gap it may be that only some of it was."""
+    """Events without those that a `retry` set aside: what the run did, and not what it was sent. Of a gap it may be
+    that only some of it was."""
     out: list[Numbered] = []
     for event, seq in events:
         if isinstance(event, ev.RunReopened):
-            while out and _set_aside(*out[-1], event.keep):
-                out.pop()
+            out = [before for before in out if not _set_aside(*before, event.keep)]
         out.append((event, seq))
     return out
 
 
 def _set_aside(event: ev.Event, seq: int, keep: int) -> bool:
+    if isinstance(event, ev.SignalReceived):
+        return False
     return seq > keep and not (isinstance(event, ev.Gap) and event.first <= keep)
 
 

@@ -48,8 +48,8 @@ class Retries:
         with self._turns.take(run):
             await self._reopen(run, asker)
 
-    async def open_child_again(self, row: RunRow) -> bool:
-        """Retry a child because its parent is retried; whether that could be done."""
+    async def open_child_again(self, row: RunRow, since: int) -> bool:
+        """Retry a child because its parent is retried, since then; whether that could be done."""
         run = await self._host.residents.get(row.tenant, row.run_id)
         if not run.ended:
             return True
@@ -57,16 +57,16 @@ class Retries:
             return False
         try:
             with self._turns.take(run):
-                await self._reopen(run, HERE)
+                await self._reopen(run, HERE, since + 1)  # whatever clocks say, its next end is later than that
         except (AlreadyCompensated, HistoryGone):
             return False
         return True
 
-    async def _reopen(self, run: ActiveRun, asker: Asker) -> None:
+    async def _reopen(self, run: ActiveRun, asker: Asker, at: int = 0) -> None:
         async with self._host.residents.held(run):
-            await self._go_on(run, asker)
+            await self._go_on(run, asker, at)
 
-    async def _go_on(self, run: ActiveRun, asker: Asker) -> None:
+    async def _go_on(self, run: ActiveRun, asker: Asker, at_least: int) -> None:
         host, row = self._host, run.row
         events = kept(await self._whole(run))
         end, at = next((e, s) for e, s in reversed(events) if e.KIND in ev.TERMINAL)
@@ -79,7 +79,8 @@ class Retries:
         checkpoint = checkpoint_by(events, keep, run.run_id)
         host.residents.drop(run)
         fresh = ActiveRun(msgspec.structs.replace(row), None)
-        fresh.seq, fresh.chain, fresh.last_at = await host.residents.history.tail(row)
+        fresh.seq, fresh.chain, last_at = await host.residents.history.tail(row)
+        fresh.last_at = max(last_at, at_least)
         fresh.row.checkpoint = checkpoint
         host.residents.reopened.add((run.tenant, run.run_id))
         host.record(fresh, ev.RunReopened(0, keep, "retry"))

@@ -364,10 +364,11 @@ class Starts:
 
     async def _begins_again(self, step: Step, row: RunRow) -> bool:
         """Whether a child that ended before its parent was retried goes on, too."""
-        since, step.due = step.due, 0
-        if not since or row.status == "completed" or (row.ended or 0) > since:
+        if not step.due or row.status == "completed" or (row.ended or 0) > step.due:
             return False
-        return await self._host.controls.retries.open_child_again(row)
+        again = await self._host.controls.retries.open_child_again(row, step.due)
+        step.due = 0
+        return again
 
     def tell_parent(self, child: ActiveRun, event: ev.Event) -> None:
         """A child's end goes into the same commit as its parent's step, when the parent is in memory."""
@@ -411,6 +412,7 @@ class Starts:
         if step.live == "delivered":
             return
         step.live = "delivered"
+        parent.last_at = max(parent.last_at, row.ended or 0)  # whatever clocks say, this comes after that
         if isinstance(event, ev.RunCompleted):
             self._host.record(parent, ev.StepCompleted(0, step.id, step.check, event.result, used=event.used or None))
             return

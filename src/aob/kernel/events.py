@@ -253,7 +253,8 @@ class Fork(msgspec.Struct):
 
 
 class RunReopened(Event):
-    """`retry`: the run goes on; events after `keep` (up to this one) are set aside. With `fork`: a fork begins here."""
+    """`retry`: the run goes on; what it did after `keep` (up to this event) is set aside, but not the signals and
+    updates that it received. With `fork`: a fork begins here."""
 
     KIND = "run_reopened"
     keep: int

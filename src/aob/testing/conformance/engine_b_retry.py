@@ -62,6 +62,41 @@ class RetryTests(BesideSetting):
                 ]  # fmt: skip
                 assert await run.status() == "completed"
 
+    async def test_25_what_the_run_was_sent_after_the_failure_stands(self) -> None:
+        @aob.workflow
+        async def told(trace: str) -> list[Any]:
+            total: list[int] = []
+
+            @aob.update
+            def add(n: int) -> int:
+                total.append(n)
+                return sum(total)
+
+            try:
+                await once_open(trace, "second")
+            except ConnectionError:
+                await note(trace, str(await aob.wait_signal("go")))
+                await aob.wait_signal("end")
+                raise
+            return [await aob.wait_signal("go"), await aob.wait_signal("end"), *total]
+
+        async with self.beside(told) as (engine, client, other):
+            trace = engine.trace()
+            run = await client.start(told, trace.path, run_id="r")
+            await has(run, "step_failed")
+            assert await run.update("add", 5, id="u") == 5
+            await run.signal("go", 7, id="go")
+            await (await other.get("r")).signal("end", 8, id="end")
+            await failure(run)
+            flows.open_gate(trace.path, "second")
+            await run.retry()
+            assert await outcome(run) == [7, 8, 5]
+            assert trace.lines() == ["second", "7", "second"]
+            await engine.restart(told)
+            run = await (await engine.open()).get("r")
+            assert await run.update("add", 5, id="u") == 5
+            await sound(run)
+
     async def test_25_a_retry_may_be_repeated_and_survives_crashes(self) -> None:
         async with self.engine() as engine:
             trace = engine.trace()

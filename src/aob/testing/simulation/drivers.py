@@ -9,45 +9,32 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from aob.client.client import Client
 from aob.client.run import Run
-from aob.errors import CallerError, NoWorker, OperatorError, RunExists, RunFailed, RunFinished, RunNotFound
+from aob.client.views import Event
+from aob.errors import (
+    AlreadyCompensated,
+    CallerError,
+    NotFinished,
+    NoWorker,
+    OperatorError,
+    RunExists,
+    RunFailed,
+    RunFinished,
+    RunNotFound,
+)
+from aob.kernel.events import TERMINAL
 from aob.stores.chain import GAP
-from aob.testing.simulation.flows import flow, full_flow
 from aob.testing.simulation.node import Down, Node
-from aob.testing.simulation.plan import Plan
-from aob.testing.simulation.programs import Author, Op, Program, expected, fits, walk
-from aob.workflow.definitions import Activity, Workflow
+from aob.testing.simulation.people import People
+from aob.testing.simulation.programs import Op, walk
+from aob.testing.simulation.tales import Tale
 
 if TYPE_CHECKING:
     from aob.testing.simulation.world import World
 
 T = TypeVar("T")
 _AGAIN = (Down, OperatorError, NoWorker)
-
-
-class Tale:
-    """A top-level run as it is meant to be.
-
-    Args:
-        ends: how it may end; the value is known when it completes.
-    """
-
-    def __init__(self, run_id: str, program: Program, begins: float, workflow: Workflow[..., Any]) -> None:
-        self.run_id = run_id
-        self.program = program
-        self.args: tuple[Any, ...] = (program,)
-        self.kwargs: dict[str, Any] = {}
-        self.drive: Callable[[Run[Any]], Awaitable[None]] | None = None
-        """What a user's test does to the run; with it, nothing else is."""
-        self.begins = begins
-        self.workflow = workflow
-        self.value: Any = expected(program)
-        self.same: Callable[[Any, Any], bool] = fits
-        self.ends = {"completed"}
-        self.start = asyncio.Event()
-        self.outcome: tuple[str, Any] | None = None
-        self.acked: list[tuple[str, str]] = []
-        """Signals and updates that were answered: kind and id."""
-        self.sent: list[tuple[str, str]] = []
+_RETRIES = 30
+_LOOKS = 20
 
 
 class Outside:
@@ -62,6 +49,7 @@ class Outside:
         self._draw = world.plan.stream("outside")
         self.tales: list[Tale] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self.people = People(world, self.insist)
 
     async def all_said(self) -> None:
         """Wait until nobody has anything to do."""
@@ -71,6 +59,7 @@ class Outside:
         """Everybody goes to work."""
         self.tales = tales
         self._operator = asyncio.get_running_loop().create_task(self._operate())
+        self.people.begin()
         for tale in tales:
             for coro in self._roles(tale):
                 task = asyncio.get_running_loop().create_task(coro)
@@ -120,9 +109,29 @@ class Outside:
 
     async def _starter(self, tale: Tale, draw: Random) -> None:
         await asyncio.sleep(tale.begins)
-        await self._insist(draw, lambda client: self._start(client, tale))
+        await self.insist(draw, lambda client: self._start(client, tale))
         tale.start.set()
-        tale.outcome = await self._insist(draw, lambda client: self._outcome(client, tale), again=(TimeoutError,))
+        tale.outcome = await self._until_over(tale, draw)
+
+    async def _until_over(self, tale: Tale, draw: Random) -> tuple[str, Any]:
+        """The run's last end: what is broken is mended, one thing after the other, and the run retried."""
+        outcome: tuple[str, Any] = ("", None)
+        for _ in range(_RETRIES):
+            outcome = await self.insist(draw, lambda client: self._outcome(client, tale), again=(TimeoutError,))
+            if outcome[0] != "failed" or not tale.retried:
+                return outcome
+            if tale.broken:
+                self._world.ledger.whole.add(tale.broken.pop(0))
+            await asyncio.sleep(draw.choice((0, 1, 30)) * draw.random())
+            self._world.witness.seen["retry"] += 1
+            try:
+                await self.insist(draw, lambda client: _on(client, tale, lambda run: run.retry()))
+            except (RunFinished, NotFinished):
+                continue  # an earlier call that nobody answered did it, or is about to
+            except AlreadyCompensated:
+                tale.ends.add("failed")
+                return outcome
+        return outcome
 
     async def _start(self, client: Client, tale: Tale) -> Run[Any]:
         return await client.start(tale.workflow, *tale.args, run_id=tale.run_id, **tale.kwargs)
@@ -143,7 +152,7 @@ class Outside:
             assert drive is not None
             await drive(await client.get(tale.run_id))
 
-        await self._tell(tale, draw, call)
+        await self.tell(tale, draw, call)
 
     async def _sender(self, tale: Tale, op: Op, sender: int, draw: Random) -> None:
         await self._until_started(tale, draw)
@@ -155,10 +164,30 @@ class Outside:
                 run = await client.get(tale.run_id)
                 await run.signal(op[1], [sender, i], id=id)
 
-            if not await self._tell(tale, draw, send):
+            while await self.tell(tale, draw, send):
+                if not tale.retried or await self._arrived(tale, draw, id):
+                    break
+            else:
                 return
             tale.acked.append(("signal", id))
             await asyncio.sleep(draw.choice((0, 0, 1, 30)) * draw.random())
+
+    async def _arrived(self, tale: Tale, draw: Random, id: str) -> bool:
+        """Whether a signal reached its run, and did not meet an end that was not the last; then it must be sent again,
+        as it must when nobody knows."""
+        for _ in range(_LOOKS):
+            if tale.outcome is not None:
+                return True
+            try:
+                events = await self.insist(draw, lambda client: _history(client, tale))
+            except RunNotFound:
+                return True
+            if any(e.kind == GAP or (e.kind == "signal_received" and e.data["id"] == id) for e in events):
+                return True
+            if next((e.kind for e in reversed(events) if e.kind != "late"), "") in TERMINAL:
+                return False
+            await asyncio.sleep(1)
+        return False
 
     async def _updater(self, tale: Tale, op: Op, i: int, draw: Random) -> None:
         await self._until_started(tale, draw)
@@ -169,18 +198,18 @@ class Outside:
             run = await client.get(tale.run_id)
             await run.update("add", op[1], op[2][i], id=id)
 
-        if await self._tell(tale, draw, update):
+        if await self.tell(tale, draw, update):
             tale.acked.append(("update", id))
 
     async def _repeater(self, tale: Tale, draw: Random) -> None:
         await self._until_started(tale, draw)
         await asyncio.sleep(draw.choice((0, 1, 60, 600)) * draw.random())
-        run: Run[Any] = await self._insist(draw, lambda client: self._start(client, tale))
+        run: Run[Any] = await self.insist(draw, lambda client: self._start(client, tale))
         if run.run_id != tale.run_id:
             self._world.witness.wrong.append(f"I16: start of {tale.run_id} returned {run.run_id}")
         other = [*tale.program, ["step", 0, 0, 0]]
         try:
-            await self._insist(draw, lambda client: client.start(tale.workflow, other, run_id=tale.run_id))
+            await self.insist(draw, lambda client: client.start(tale.workflow, other, run_id=tale.run_id))
         except RunExists:
             return
         self._world.witness.wrong.append(f"I16: {tale.run_id} was started again with another input")
@@ -188,17 +217,17 @@ class Outside:
     async def _pauser(self, tale: Tale, draw: Random) -> None:
         await self._until_started(tale, draw)
         await asyncio.sleep(draw.choice((0, 1, 60, 600)) * draw.random())
-        if await self._tell(tale, draw, lambda client: _on(client, tale, lambda run: run.pause("a while"))):
+        if await self.tell(tale, draw, lambda client: _on(client, tale, lambda run: run.pause("a while"))):
             await asyncio.sleep(draw.choice((1, 60, 600)) * draw.random())
-            while await self._tell(tale, draw, lambda client: _on(client, tale, lambda run: run.resume())):
+            while await self.tell(tale, draw, lambda client: _on(client, tale, lambda run: run.resume())):
                 await asyncio.sleep(1)
-                if not await self._insist(draw, lambda client: _is_paused(client, tale)):
+                if not await self.insist(draw, lambda client: _is_paused(client, tale)):
                     return
 
     async def _ender(self, tale: Tale, draw: Random, end: Callable[[Run[Any]], Awaitable[None]]) -> None:
         await self._until_started(tale, draw)
         await asyncio.sleep(draw.choice((0, 1, 60, 600)) * draw.random())
-        await self._tell(tale, draw, lambda client: _on(client, tale, end))
+        await self.tell(tale, draw, lambda client: _on(client, tale, end))
 
     async def _asker(self, tale: Tale, draw: Random) -> None:
         await self._until_started(tale, draw)
@@ -210,7 +239,7 @@ class Outside:
                 if not 0 <= count <= len(tale.program):
                     self._world.witness.wrong.append(f"a query of {tale.run_id} was answered with {count}")
 
-            await self._tell(tale, draw, ask)
+            await self.tell(tale, draw, ask)
 
     async def _reader(self, tale: Tale, draw: Random) -> None:
         """Follows a run's events from process to process; each is seen once, in order, or covered by a gap."""
@@ -223,7 +252,7 @@ class Outside:
                 seq = event.seq or 0
                 seen.append((event.data["from"] if event.kind == GAP else seq, seq))
 
-        await self._insist(draw, read)
+        await self.insist(draw, read)
         last = 0
         for first, seq in seen:
             if not first <= last + 1 <= seq or (first < seq and not self._world.plan.may("retention")):
@@ -236,7 +265,7 @@ class Outside:
         draw = Random(f"{self._world.plan.seed} operator")
         while True:
             await asyncio.sleep(120 * self._world.plan.scale)
-            for run_id in await self._insist(draw, _parked):
+            for run_id in await self.insist(draw, _parked):
                 self._world.witness.seen["parked"] += 1
                 self._world.ledger.mended.add(run_id)
 
@@ -244,7 +273,7 @@ class Outside:
                     await (await client.get(run_id)).resume()
 
                 try:
-                    await self._insist(draw, resume)
+                    await self.insist(draw, resume)
                 except CallerError as e:
                     self._world.witness.note("operator", run_id, e.code)
 
@@ -255,15 +284,21 @@ class Outside:
         await tale.start.wait()
         await asyncio.sleep(draw.choice((0, 1, 10, 120)) * draw.random())
 
-    async def _tell(self, tale: Tale, draw: Random, fn: Callable[[Client], Awaitable[object]]) -> bool:
-        """Insist, unless the run has ended: then False."""
-        try:
-            await self._insist(draw, fn)
-        except (RunFinished, RunNotFound):
-            return False
-        return True
+    async def tell(self, tale: Tale, draw: Random, fn: Callable[[Client], Awaitable[object]]) -> bool:
+        """Insist, unless the run has ended for good: then False."""
+        while True:
+            try:
+                await self.insist(draw, fn)
+            except RunNotFound:
+                return False
+            except RunFinished:
+                if tale.outcome is not None or not tale.retried:
+                    return False
+                await asyncio.sleep(5)
+            else:
+                return True
 
-    async def _insist(
+    async def insist(
         self, draw: Random, fn: Callable[[Client], Awaitable[T]], again: tuple[type[Exception], ...] = ()
     ) -> T:
         """Call on one node after the other until one answers."""
@@ -285,6 +320,10 @@ async def _on(client: Client, tale: Tale, fn: Callable[[Run[Any]], Awaitable[Non
     await fn(await client.get(tale.run_id))
 
 
+async def _history(client: Client, tale: Tale) -> list[Event]:
+    return await (await client.get(tale.run_id)).history()
+
+
 async def _parked(client: Client) -> list[str]:
     return [run.run_id for run in (await client.list(status="parked")).runs]
 
@@ -302,31 +341,3 @@ async def _cancel(run: Run[Any]) -> None:
 
 async def _terminate(run: Run[Any]) -> None:
     await run.terminate("enough")
-
-
-def _program(author: Author, plan: Plan, draw: Random) -> Program:
-    program = author.program()
-    if plan.has("poison") and draw.random() < 0.2 and not any(op[0] in ("signals", "updates") for op in program):
-        program.append(["poison", author.number(), draw.choice((1, 2, 1_000))])
-    return program
-
-
-class Cast:
-    """What runs in a world: here, random programs."""
-
-    workflows: tuple[Workflow[..., Any], ...] = (flow, full_flow)
-    activities: tuple[Activity[..., Any], ...] = ()
-
-    def tales(self, world: World) -> list[Tale]:
-        """The top-level runs, as they are meant to be."""
-        plan = world.plan
-        draw = plan.stream("tales")
-        return [
-            Tale(
-                f"r{n}",
-                _program(world.author, plan, draw),
-                draw.random() * plan.minutes * 60 * 0.7,
-                full_flow if plan.has("full") and draw.random() < 0.4 else flow,
-            )
-            for n in range(plan.runs)
-        ]

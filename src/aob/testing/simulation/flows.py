@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from aob.errors import ActivityFailed, NonRetryable
+from aob.human.approvals import approval
 from aob.kernel.retry import Retry
 from aob.testing.simulation.ledger import ledger_here
 from aob.testing.simulation.programs import Op, Program
@@ -73,7 +74,7 @@ async def undo(number: int) -> int:
 async def broken(number: int) -> int:
     """Fails until somebody mends it."""
     ledger = ledger_here()
-    if info().run_id not in ledger.mended:
+    if number not in ledger.whole:
         raise NonRetryable(f"{number} is broken")
     return number
 
@@ -233,6 +234,11 @@ async def _saga(op: Op) -> list[Any]:
     return ["done", *op[1]]
 
 
+async def _ask(op: Op) -> str:
+    decision = await approval(f"question {op[1]}", timeout=op[2] or None)
+    return f"{decision.by}: {decision.approved}"
+
+
 async def _broken(op: Op) -> int:
     return await broken(op[1])
 
@@ -255,6 +261,7 @@ _KINDS: dict[str, Do] = {
     "side_effect": _side_effect,
     "random": _random,
     "saga": _saga,
+    "ask": _ask,
     "broken": _broken,
     "poison": _poison,
 }

@@ -33,6 +33,7 @@ class Ledger:
         self.keys: dict[Name, set[str]] = {}
         self.attempts: Counter[Name] = Counter()
         self.mended: set[str] = set()
+        self.whole: set[int] = set()
         self.deaths: Counter[str] = Counter()
         self._die = die
         self._stubborn = stubborn

@@ -11,7 +11,7 @@ from aob.kernel.states import TERMINAL_STATES
 from aob.stores.chain import GAP
 from aob.stores.protocol import Store
 from aob.testing.oracle import Seen, look, numbers_of, problems
-from aob.testing.simulation.drivers import Tale
+from aob.testing.simulation.tales import Tale
 
 if TYPE_CHECKING:
     from aob.testing.simulation.world import World
@@ -25,6 +25,7 @@ async def judge(world: World, store: Store) -> list[str]:
     wrong += _of_messages(world, found)
     for tale in world.outside.tales:
         wrong += _of_tale(world, tale, found)
+    wrong += [what async for what in world.outside.people.not_kept(store)]
     for target in world.targets:
         wrong += target.missing()
     most = 2 * world.settings.max_deaths + 2

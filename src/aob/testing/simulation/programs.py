@@ -45,6 +45,8 @@ class Author:
             ("side_effects", self._random),
             ("sagas", self._saga),
             ("updates", self._updates),
+            ("approvals", self._ask),
+            ("retries", self._broken),
         ]
 
     def program(self, depth: int = 0) -> Program:
@@ -122,6 +124,12 @@ class Author:
             return self._quick(depth)
         return ["updates", f"u{self.number()}", [self._draw.randint(1, 9) for _ in range(self._draw.randint(1, 3))]]
 
+    def _ask(self, _: int) -> Op:
+        return ["ask", self.number(), self._draw.choice((0, 30, 300))]
+
+    def _broken(self, _: int) -> Op:
+        return ["broken", self.number()]
+
 
 def walk(program: Program) -> Iterator[Op]:
     """Every operation of a program, those inside others too, but not its children's."""
@@ -129,6 +137,15 @@ def walk(program: Program) -> Iterator[Op]:
         yield op
         if op[0] in ("gather", "group"):
             yield from walk(op[1:])
+
+
+def broken_in(program: Program) -> Iterator[int]:
+    """The numbers of what fails for good until somebody mends it, of children, too."""
+    for op in walk(program):
+        if op[0] == "broken":
+            yield op[1]
+        elif op[0] == "child":
+            yield from broken_in(op[1])
 
 
 def expected(program: Program) -> list[Any]:
@@ -148,7 +165,7 @@ def _value(op: Op) -> Any:
             return [_value(each) for each in op[1:]]
         case "race":
             return {"any": ["timed out", op[2] * 7 + 1]}
-        case "poison":
+        case "poison" | "broken":
             return op[1]
         case "saga":
             return ["undone", *reversed(op[1])] if op[2] else ["done", *op[1]]
@@ -165,7 +182,7 @@ _CONSTANT: dict[str, Any] = {
     "never": "timed out",
     "side_effect": True,
     "random": True,
-    "ask": {"any": ["yes", "no"]},
+    "ask": {"any": ["ann: True", "bob: False", "timeout: False"]},
 }
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from aob.client.run import Run
-from aob.testing.simulation.drivers import Cast, Tale
 from aob.testing.simulation.plan import Backend, Plan, plan
 from aob.testing.simulation.runner import quietly
+from aob.testing.simulation.tales import Cast, Tale
 from aob.testing.simulation.world import Outcome, World, simulated
 from aob.workflow.definitions import Activity, Workflow
 

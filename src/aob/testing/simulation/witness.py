@@ -101,6 +101,9 @@ class Witness:
                     f"I3: {life.name} wrote to partition {partition} under epoch {epoch}, "
                     f"but it is {self.epochs.get(partition)}"
                 )
+        written = {row.partition for row in (*batch.starts, *batch.summaries, *(event[0] for event in batch.events))}
+        for partition in sorted(written - batch.epochs.keys()):
+            self.wrong.append(f"I3: {life.name} wrote to partition {partition}, which it has given up")
         for run, seq, kind, version, chain, data in batch.events:
             if run.key:
                 epoch = batch.epochs.get(run.partition, -1)

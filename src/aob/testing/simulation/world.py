@@ -17,7 +17,7 @@ from aob.testing.seeded import SeededProcess
 from aob.testing.simulation.backends import BACKENDS, Backend
 from aob.testing.simulation.befall import Befall
 from aob.testing.simulation.clocks import SimClock
-from aob.testing.simulation.drivers import Cast, Outside
+from aob.testing.simulation.drivers import Outside
 from aob.testing.simulation.exports import SimExporter, Target
 from aob.testing.simulation.faults import Faults
 from aob.testing.simulation.ledger import Ledger
@@ -27,6 +27,7 @@ from aob.testing.simulation.oracles import judge
 from aob.testing.simulation.plan import Plan
 from aob.testing.simulation.programs import Author
 from aob.testing.simulation.stores import Bells, SimStore
+from aob.testing.simulation.tales import Cast
 from aob.testing.simulation.witness import Witness
 from aob.worker import worker as worker_module
 
