@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
+import msgspec
+
 import aob
 from bench.measure import Bench, Figure, at_most, percentile
 from bench.server import floor_rows_per_s, process_seconds, server, server_seconds
@@ -43,24 +45,46 @@ async def postgres(bench: Bench) -> None:
             await _signals(bench, cluster, client)
 
 
+class Cost(msgspec.Struct):
+    """What a round took: seconds of wall, of this process and of the server, and bytes of the server's log."""
+
+    wall: float
+    here: float
+    there: float
+    wal: int
+
+
+async def _costs(cluster: Cluster, work: Callable[[], Awaitable[object]]) -> Cost:
+    wal, here, there = _wal(cluster), process_seconds(os.getpid()), server_seconds(cluster)
+    began = perf_counter()
+    await work()
+    wall = perf_counter() - began
+    here, there = process_seconds(os.getpid()) - here, server_seconds(cluster) - there
+    return Cost(wall, here, there, _wal(cluster) - wal)
+
+
+def _wal(cluster: Cluster) -> int:
+    return int(cluster.sql("select pg_current_wal_lsn() - '0/0'"))
+
+
 async def _rates(
-    bench: Bench, cluster: Cluster, metric: str, count: int, note: str, work: Callable[[int], Awaitable[object]]
+    bench: Bench, cluster: Cluster, what: str, count: int, note: str, work: Callable[[int], Awaitable[object]]
 ) -> None:
-    """Report how many a second, by the rows a second of a bare client measured in turns, and who was busy."""
+    """Report how many a second, by the rows a second of a bare client measured in turns, and what one costs."""
     floor: list[float] = []
-    ours: list[float] = []
-    busy: list[tuple[float, float]] = []
+    costs: list[Cost] = []
     for k in range(bench.rounds + 1):
         floor.append(await floor_rows_per_s(cluster, bench.sized(_FLOOR_BATCHES)))
-        began, here, there = perf_counter(), process_seconds(os.getpid()), server_seconds(cluster)
-        await work(k)
-        wall = perf_counter() - began
-        ours.append(count / wall)
-        busy.append(((process_seconds(os.getpid()) - here) / wall, (server_seconds(cluster) - there) / wall))
-    least, rate = statistics.median(floor[1:]), statistics.median(ours[1:])
-    python, database = (statistics.median(b[n] for b in busy[1:]) for n in (0, 1))
-    note = f"{note}; the floor is rows of a bare client; cores busy: Python {python:.2f}, Postgres {database:.2f}"
-    bench.report(Figure(metric=metric, unit="1/s", ours=rate, floor=least, ratio=rate / least, note=note))
+        costs.append(await _costs(cluster, partial(work, k)))
+    del floor[0], costs[0]
+    least, rate = statistics.median(floor), statistics.median(count / cost.wall for cost in costs)
+    here, there = (statistics.median(getattr(c, name) / c.wall for c in costs) for name in ("here", "there"))
+    note = f"{note}; the floor is rows of a bare client; cores busy: Python {here:.2f}, Postgres {there:.2f}"
+    bench.report(Figure(metric=f"pg_{what}s_per_s", unit="1/s", ours=rate, floor=least, ratio=rate / least, note=note))
+    for name, side in (("here", "python"), ("there", "postgres")):
+        cost = statistics.median(getattr(c, name) for c in costs) / count
+        bench.say(f"pg_{what}_cpu_{side}", "µs", cost * 1e6, "processor time of each")
+    bench.say(f"pg_{what}_wal", "B", statistics.median(c.wal for c in costs) / count, "of the server's log for each")
 
 
 async def _steps(bench: Bench, cluster: Cluster, client: aob.Client) -> None:
@@ -71,7 +95,7 @@ async def _steps(bench: Bench, cluster: Cluster, client: aob.Client) -> None:
         await asyncio.gather(*(our_run(client, f"r{k}-{i}", steps) for i in range(runs)))
 
     note = f"{runs} runs at once, {steps} steps each"
-    await _rates(bench, cluster, "pg_steps_per_s", runs * steps, note, work)
+    await _rates(bench, cluster, "step", runs * steps, note, work)
     grown = int(cluster.sql("select pg_database_size('bench')")) - before
     total = runs * steps * (bench.rounds + 1)
     bench.say("pg_bytes_per_step", "B", grown / total, "growth of the database; each result has about 200 bytes")
@@ -84,7 +108,7 @@ async def _starts(bench: Bench, cluster: Cluster, client: aob.Client) -> None:
         await at_most(500, [partial(our_run, client, f"s{k}-{i}", 1) for i in range(count)])
 
     note = f"{count} runs of one step, 500 in flight, with their results"
-    await _rates(bench, cluster, "pg_starts_per_s", count, note, work)
+    await _rates(bench, cluster, "start", count, note, work)
 
 
 async def _one_run(bench: Bench, client: aob.Client) -> None:

@@ -110,7 +110,7 @@ class Dispatch:
             self._answer_override(run, step, machine.overrides[step.id])
             return
         if step.kind == "activity":
-            if step.due > host.clock.now_us():
+            if step.due and step.due > host.clock.now_us():
                 self._wait_for_retry(run, step)
                 return
             if step.first_start and _is_over(step.plan, step.first_start, host.clock.now_us()):
