@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types layers format crash sim mutants bench lock clean
+.PHONY: help demo test check lint types layers format crash sim chaos soak mutants bench lock clean
 
 # The newest interpreter that really works: a name on the PATH may be a shim that only prints an error.
 PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
@@ -12,6 +12,7 @@ PYTHON = $(shell for python in python3.13 python3.12 python3.11 python3 python; 
 JOBS ?= auto
 ARGS ?=
 SECONDS ?= 60
+HOURS ?= 1
 BIN := .venv/bin
 READY := .venv/ready
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install
@@ -54,8 +55,16 @@ crash: $(READY) ## the whole crash suite: SIGKILL at every write point (minutes)
 sim: $(READY) ## simulate worlds for SECONDS=60; SEED=… lives through a failing one again and makes it smaller
 	@$(BIN)/python -W ignore -m aob.testing.simulation $(if $(SEED),--seed $(SEED),--seconds $(SECONDS)) $(ARGS)
 
+chaos: SECONDS = 300
+chaos: $(READY) ## workers on a real Postgres and every fault for SECONDS=300, from SEED=…
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: $(READY) ## the same for HOURS=1 at a gentle pace: figures every minute, and what has grown
+	@$(BIN)/python -m tests.chaos --soak --seconds "$$(echo $(HOURS) | awk '{ print $$1 * 3600 }')" $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 mutants: $(READY) ## plant a bug for each invariant, and see that its test finds it (minutes)
-	@AOB_TEST_MUTANTS=1 $(BIN)/python -m pytest -n $(JOBS) tests/mutants tests/simulation/test_mutants.py tests/conformance/test_postgres_mutants.py $(ARGS)
+	@AOB_TEST_MUTANTS=1 $(BIN)/python -m pytest -n $(JOBS) \
+		tests/mutants tests/conformance/test_*_mutants.py tests/simulation/test_mutants.py $(ARGS)
 
 bench: $(READY) ## measure speed on this machine (minutes)
 	@$(BIN)/python -m bench $(ARGS)

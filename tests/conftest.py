@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.disks import may_mount
 from tests.postgres_cluster import (
     Cluster,
     Pooler,
@@ -111,6 +112,11 @@ NEEDS = {
         pgbouncer_is_there,
         "install pgbouncer (Debian: apt install pgbouncer), then make test",
         fails_in_ci=True,
+    ),
+    "disks": Need(
+        "the right to mount file systems in memory, which are full when a test wants it",
+        may_mount,
+        "run make test as root",
     ),
     "git": Need("git", lambda: shutil.which("git") is not None, "install git, then make test", fails_in_ci=True),
 }

@@ -78,9 +78,14 @@ class Cluster:
     Args:
         options: settings of the server, such as `max_connections=20`, beside those of a stock server.
         parent: where its folder is made.
+        data: an empty folder for its data, instead of one in its own folder.
+        initdb: more arguments for `initdb`.
     """
 
-    def __init__(self, programs: Path | None = None, options: Sequence[str] = (), parent: Path | None = None) -> None:
+    def __init__(
+        self, programs: Path | None = None, options: Sequence[str] = (), parent: Path | None = None,
+        data: Path | None = None, initdb: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         found = programs or postgres_programs()
         if found is None:
             raise FileNotFoundError("Postgres is not installed here (Debian: apt install postgresql)")
@@ -90,12 +95,13 @@ class Cluster:
         self._names = 0
         self.port = free_port()
         self.directory = Path(mkdtemp(prefix="aob-postgres-", dir=parent))
-        self.data = self.directory / "data"
+        self.data = data or self.directory / "data"
         self.log = self.directory / "log"
         self.directory.chmod(0o755)
         if os.geteuid() == 0:
             shutil.chown(self.directory, _USER, _USER)
-        self._run("initdb", "-D", self.data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+        how = ("-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", *initdb)
+        self._run("initdb", "-D", self.data, *how)
 
     def start(self) -> None:
         """Start it, and wait until it answers. A server that was killed recovers."""
@@ -112,6 +118,15 @@ class Cluster:
         """The server's process id."""
         assert self._server is not None
         return self._server.pid
+
+    def runs(self) -> bool:
+        """Whether it was started and has not ended, be it by itself."""
+        return self._server is not None and self._server.poll() is None
+
+    def answers(self) -> bool:
+        """Whether clients can connect to it."""
+        ready = as_server_user(self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
+        return subprocess.run(ready, check=False, cwd="/").returncode == 0
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stop it: SIGINT ends every connection, SIGQUIT and SIGKILL end it as a crash would. Its data stays."""
@@ -133,6 +148,10 @@ class Cluster:
         """What `psql` answers to these statements, as plain text."""
         return self._run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, "-d", database,
                          "-v", "ON_ERROR_STOP=1", "-Atqc", text).strip()  # fmt: skip
+
+    def dump(self) -> str:
+        """All that is in it, as SQL."""
+        return self._run("pg_dump", "-h", "127.0.0.1", "-p", str(self.port), "-U", _USER)
 
     def fresh_name(self) -> str:
         """A name for a database or schema that none has yet."""
@@ -158,9 +177,8 @@ class Cluster:
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _PATIENCE
-        ready = as_server_user(self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port))
-        while subprocess.run(ready, check=False, cwd="/").returncode:
-            if self._server is None or self._server.poll() is not None or time.monotonic() > deadline:
+        while not self.answers():
+            if not self.runs() or time.monotonic() > deadline:
                 raise RuntimeError(f"Postgres did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.05)
 

@@ -11,6 +11,7 @@ from random import Random
 import asyncpg
 
 from aob.stores.postgres.options import address_of
+from tests.chaos.disks import ClusterOnDisks
 from tests.chaos.fleet import Fleet, Member
 from tests.chaos.proxy import Proxy
 from tests.chaos.wire import Moment
@@ -99,6 +100,45 @@ def kill_back_end(state: str, tries: int = 300) -> Fault:
     return strike
 
 
+# --- its disks --------------------------------------------------------------------------------------------------------
+
+
+async def fill_tables(scene: Scene) -> None:
+    """No table grows for a while: what needs space is refused, and the server goes on."""
+    cluster, told = scene.cluster, scene.fleet.told
+    assert isinstance(cluster, ClusterOnDisks)
+    before = told["store_full"]
+    cluster.tables.fill()
+    try:
+        await _soon(lambda: told["store_full"] > before, 3.0)
+        await asyncio.sleep(scene.random.uniform(0, 2 * scene.fleet.lease_ttl))
+    finally:
+        cluster.tables.free()
+    scene.struck["full: tables"] += told["store_full"] > before
+
+
+async def fill_wal(scene: Scene) -> None:
+    """The log cannot be written: the server ends, maybe more than once, or gives up; it goes on when there is space."""
+    cluster = scene.cluster
+    assert isinstance(cluster, ClusterOnDisks)
+    before = cluster.panics()
+
+    def ended() -> bool:
+        cluster.wal.fill()  # anew: old parts of the log go
+        return cluster.panics() > before
+
+    try:
+        await _soon(ended, 5.0)
+        await asyncio.sleep(scene.random.uniform(0, 2 * scene.fleet.lease_ttl))
+    finally:
+        cluster.wal.free()
+        while not cluster.answers():
+            if not cluster.runs():
+                cluster.start()
+            await asyncio.sleep(_LOOK_AGAIN)
+    scene.struck["full: log"] += cluster.panics() > before
+
+
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +209,7 @@ def locks(*statements: str) -> Fault:
 
 async def kill(scene: Scene) -> None:
     """SIGKILL a worker, and see it started again."""
-    victims = scene.awake()
+    victims = [member for member in scene.awake() if not member.spared]
     if victims:
         scene.random.choice(victims).send(signal.SIGKILL)
         scene.struck["SIGKILL"] += 1
@@ -204,9 +244,11 @@ OF_THE_SERVER: dict[str, Fault] = {
     "restart": restart(signal.SIGINT),
     "immediate restart": restart(signal.SIGQUIT),
     "crash": restart(signal.SIGKILL),
-    **{f"kill a back end: {state}": kill_back_end(state) for state in BACK_ENDS if state != "in a transaction"},
+    **{f"kill a back end: {state}": kill_back_end(state) for state in BACK_ENDS},
     "locks": locks(),
 }
+OF_DISKS: dict[str, Fault] = {"full: tables": fill_tables, "full: log": fill_wal}
+"""Of a `ClusterOnDisks`."""
 OF_THE_NETWORK: dict[str, Fault] = {
     **{f"cut {moment.name}": cut(moment) for moment in Moment},
     "cut all": cut_all,

@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections import Counter
-from collections.abc import AsyncGenerator
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -21,10 +21,17 @@ _PATIENCE = 30.0
 
 
 class Member:
-    """A place in the fleet, and the process that fills it just now."""
+    """A place in the fleet, and the process that fills it just now.
 
-    def __init__(self, fleet: Fleet, proxy: Proxy) -> None:
+    Args:
+        options: what is added to the store's URL here.
+        spared: nobody may kill it.
+    """
+
+    def __init__(self, fleet: Fleet, proxy: Proxy, options: str = "", spared: bool = False) -> None:
         self.proxy = proxy
+        self.options = options
+        self.spared = spared
         self.asleep = False
         self._fleet = fleet
         self._ending = False
@@ -45,7 +52,7 @@ class Member:
 
     async def _keep(self) -> None:
         while not self._ending:
-            self._process = process = await self._fleet.spawn(self.proxy.port)
+            self._process = process = await self._fleet.spawn(self.proxy.port, self.options)
             self.asleep = False
             if self._ending:
                 self._tell_to_end()
@@ -72,21 +79,30 @@ class Member:
 
 
 class Fleet:
-    """All workers; `told` counts what they say, `failures` is why some ended by themselves."""
+    """All workers; `told` counts what they say, `failures` is why some ended by themselves, `late` how many seconds
+    their last timers were late.
 
-    def __init__(self, url: str, effects: Path, lease_ttl: float) -> None:
+    Args:
+        settings: environment variables of the workers.
+    """
+
+    def __init__(self, url: str, effects: Path, lease_ttl: float, settings: Mapping[str, str]) -> None:
         self.url = url
         self.lease_ttl = lease_ttl
         self.told: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+        self.late: deque[float] = deque(maxlen=100_000)
         self.members: list[Member] = []
         self._effects = effects
+        self._settings = settings
         self._noted = asyncio.Event()
 
     def heard(self, line: dict[str, object]) -> None:
         """A line that a worker printed."""
         what = str(line["what"])
         self.told[what] += 1
+        if what == "timers":
+            self.late.append(float(str(line["late"])))
         if what in ("failed", "run_parked", "attempt_leaked", "lease_ran_out"):
             self.failures[f"{what}: {line.get('why') or line.get('reason') or line.get('step')}"[:300]] += 1
         self._noted.set()
@@ -107,25 +123,35 @@ class Fleet:
         before, _, after = self.url.partition("@127.0.0.1:")
         return f"{before}@127.0.0.1:{port}/{after.partition('/')[2]}"
 
-    async def spawn(self, port: int) -> asyncio.subprocess.Process:
+    async def spawn(self, port: int, options: str) -> asyncio.subprocess.Process:
         """A worker, which dies with this process."""
         paths = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH", ""))))
         return await asyncio.create_subprocess_exec(
-            "setpriv", "--pdeathsig=KILL", "--", sys.executable, "-m", "tests.chaos.worker", self.through(port),
-            str(self._effects), str(self.lease_ttl), cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": paths},
+            "setpriv", "--pdeathsig=KILL", "--", sys.executable, "-m", "tests.chaos.worker",
+            self.through(port) + options, str(self._effects), str(self.lease_ttl), cwd=REPOSITORY,
+            env={**os.environ, **self._settings, "PYTHONPATH": paths},
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
 
 
 @asynccontextmanager
-async def fleet(cluster: Cluster, url: str, effects: Path, count: int, lease_ttl: float) -> AsyncGenerator[Fleet]:
-    """So many workers on a store."""
-    made = Fleet(url, effects, lease_ttl)
+async def fleet(
+    cluster: Cluster, url: str, effects: Path, count: int, lease_ttl: float, kinds: Sequence[str] = ("",),
+    settings: Mapping[str, str] | None = None, spared: int = 0,
+) -> AsyncGenerator[Fleet]:  # fmt: skip
+    """So many workers on a store.
+
+    Args:
+        kinds: what is added to the store's URL, in turn.
+        settings: environment variables of the workers.
+        spared: so many are never killed.
+    """
+    made = Fleet(url, effects, lease_ttl, settings or {})
     proxies = [Proxy(cluster.port) for _ in range(count)]
     try:
-        for between in proxies:
+        for place, between in enumerate(proxies):
             await between.start()
-            made.members.append(Member(made, between))
+            made.members.append(Member(made, between, kinds[place % len(kinds)], place < spared))
         yield made
     finally:
         for between in proxies:

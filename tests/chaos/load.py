@@ -39,7 +39,7 @@ class Load:
     ) -> None:
         self.problems: list[str] = []
         self.again: Counter[str] = Counter()
-        self.finished = 0
+        self.finished = self.effects = 0
         self.open: dict[str, str] = {}
         self.keys: dict[str, str] = {}
         self._clients = clients
@@ -56,6 +56,7 @@ class Load:
         _, pending = await asyncio.wait(self._tasks, timeout=within)
         if pending:
             self.problems += [f"{run} is stuck: {doing}" for run, doing in self.open.items()]
+            self.problems += sorted({f"a client waits: {at}" for at in map(_waits_at, asyncio.all_tasks()) if at})
         for task in pending:
             task.cancel()
         for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -175,6 +176,7 @@ class Load:
         keys: dict[str, set[str]] = {}
         for line in ledger.lines():
             keys.setdefault(line["step"], set()).add(line["key"])
+        self.effects += len(keys)
         self._expect(f"{run} (steps with an effect)", len(keys), steps)
         for step, used in keys.items():
             self._expect(f"{run} {step} (keys)", len(used), 1)
@@ -182,6 +184,16 @@ class Load:
                 self._expect(f"the key {key}", f"{run} {step}", self.keys.setdefault(key, f"{run} {step}"))
         if not self._keep:
             ledger.path.unlink(missing_ok=True)
+
+
+def _waits_at(task: asyncio.Task[Any]) -> str:
+    """What a task is waiting in, from the outside in, where it does one of the calls of this load."""
+    coro: Any = task.get_coro()
+    frames: list[str] = []
+    while (frame := getattr(coro, "cr_frame", None)) is not None:
+        frames.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
+        coro = coro.cr_await
+    return " > ".join(frames) if "_until_answered" in "".join(frames) else ""
 
 
 async def _result_of(client: aob.Client, run: str) -> Any:

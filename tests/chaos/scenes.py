@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -13,11 +13,18 @@ from typing import NamedTuple
 from tests.chaos.faults import Fault, Scene
 from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.load import Load, clients
-from tests.chaos.oracle import all_problems
+from tests.chaos.oracle import all_problems, in_the_tables
 from tests.chaos.proxy import Proxy, proxy
 from tests.postgres_cluster import Cluster
 
 HEALED_WITHIN = 90.0
+EXPLAINED = (
+    "the lease ran out meanwhile",
+    "did not answer until the lease was over",
+    "could not be renewed until they were over",
+    "does not know this worker any more",
+)
+"""Why a lease may be over: the database was away, or the worker was."""
 
 
 class Size(NamedTuple):
@@ -26,12 +33,18 @@ class Size(NamedTuple):
     Args:
         lease_ttl: seconds.
         side_by_side: units of work at a time.
+        kinds: what is added to the store's URL for workers, in turn.
+        settings: environment variables of the workers.
+        spared: so many workers are never killed.
     """
 
     workers: int = 2
     clients: int = 2
     lease_ttl: float = 1.0
     side_by_side: int = 8
+    kinds: tuple[str, ...] = ("",)
+    settings: Mapping[str, str] = {}
+    spared: int = 0
 
 
 class Play(NamedTuple):
@@ -59,13 +72,26 @@ class Outcome(NamedTuple):
     again: Counter[str]
     problems: list[str]
 
+    def unexplained(self) -> list[str]:
+        """What workers complained of, though no fault explains it."""
+        return [
+            f"a worker said {times} times: {what}"
+            for what, times in self.failures.items()
+            if not any(reason in what for reason in EXPLAINED)
+        ]
+
 
 @asynccontextmanager
 async def played(
     cluster: Cluster, url: str, effects: Path, random: Random, size: Size, keep: bool = True
 ) -> AsyncGenerator[Play]:
     """A fleet under load, whose effects are written to a directory that is there."""
-    async with proxy(cluster.port) as to_clients, fleet(cluster, url, effects, size.workers, size.lease_ttl) as workers:
+    async with (
+        proxy(cluster.port) as to_clients,
+        fleet(
+            cluster, url, effects, size.workers, size.lease_ttl, size.kinds, size.settings, size.spared
+        ) as workers,
+    ):  # fmt: skip
         await workers.says("serving", size.workers)
         async with clients(workers.through(to_clients.port), size.clients) as asking:
             load = Load(asking, effects, random, size.side_by_side, keep)
@@ -84,11 +110,10 @@ async def ended(play: Play, url: str, swept: bool = False) -> Outcome:
 async def _settled(url: str, swept: bool) -> list[str]:
     """What is wrong, once the last messages had a moment to be taken."""
     for _ in range(50):
-        problems = await all_problems(url, swept)
-        if not problems:
+        if not await in_the_tables(url, swept):
             break
         await asyncio.sleep(0.1)
-    return problems
+    return await all_problems(url, swept)
 
 
 async def struck_by(

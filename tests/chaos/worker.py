@@ -17,9 +17,10 @@ from aob import telemetry
 from aob.client.client import Client
 from aob.clock import SystemClock
 from aob.errors import AobError, LeaseLost
+from aob.kernel import events as ev
 from aob.process import SystemProcess
 from aob.settings import load
-from aob.stores.postgres import PostgresStore, open_store
+from aob.stores.postgres import PostgresStore, faults, open_store
 from aob.stores.postgres.batches import Sealed
 from aob.stores.postgres.commits import Commits
 from aob.stores.postgres.connections import Connections
@@ -36,18 +37,26 @@ def tell(what: str, fields: Mapping[str, Any]) -> None:
 
 
 class TellingStore(StoreAround):
-    """Tells when an append is refused."""
+    """Tells when an append is refused, and how late timers are."""
 
     async def append(self, batch: Append) -> Appended:
         try:
-            return await self.inner.append(batch)
+            appended = await self.inner.append(batch)
         except LeaseLost as e:
             tell("fenced" if "no longer held" in e.message else "lease_ran_out", {"why": e.message})
             raise
+        dues = [
+            fired.due
+            for _, _, kind, version, _, data in batch.events
+            if kind == ev.TimerFired.KIND and isinstance(fired := ev.decode_event(kind, version, data), ev.TimerFired)
+        ]
+        if dues and appended.committed:
+            tell("timers", {"late": (SystemClock().now_us() + self.skew_us() - min(dues)) / 1e6})
+        return appended
 
 
 def watch_the_store() -> None:
-    """Tell of what the store mends by itself: commits of unknown outcome, and connections."""
+    """Tell of what the store mends by itself: commits of unknown outcome, connections, and others' locks."""
     is_there, connect = Commits._is_there, Connections.connect  # pyright: ignore[reportPrivateUsage]
 
     async def told_is_there(commits: Commits, sealed: Sealed) -> bool:
@@ -60,6 +69,14 @@ def watch_the_store() -> None:
         tell("connected", {})
         return connection
 
+    may_go_better = faults.may_go_better
+
+    def told_may_go_better(error: BaseException) -> bool:
+        if there := may_go_better(error):
+            tell(f"retried {faults.code_of(error)}", {})
+        return there
+
+    faults.may_go_better = told_may_go_better
     Commits._is_there = told_is_there  # pyright: ignore[reportPrivateUsage]
     Connections.connect = told_connect
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import faults
+from tests.chaos.disks import ClusterOnDisks
 from tests.chaos.scenes import Outcome, Size, struck_by
 from tests.chaos.wire import Moment
 from tests.postgres_cluster import Cluster, in_memory
@@ -27,6 +28,15 @@ def server() -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def on_disks() -> Iterator[ClusterOnDisks]:
+    """A server whose disks can be full."""
+    cluster = ClusterOnDisks()
+    cluster.start()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
 def url(server: Cluster) -> str:
     return f"{server.url()}?schema={server.fresh_name()}"
 
@@ -34,6 +44,7 @@ def url(server: Cluster) -> str:
 def assert_sound(outcome: Outcome, *sometimes: str) -> None:
     """All holds, and what was to happen has happened: else the test saw nothing."""
     assert outcome.problems == [], outcome
+    assert outcome.unexplained() == [], outcome
     assert outcome.finished > 0, outcome
     assert [what for what in sometimes if not outcome.counts[what]] == [], outcome
 
@@ -71,9 +82,12 @@ async def test_connections_are_cut_around_commits(server: Cluster, url: str, tmp
     assert_sound(outcome, "found_done", "found_undone")
 
 
-@pytest.mark.parametrize("state", [state for state in faults.BACK_ENDS if state != "in a transaction"])
+@pytest.mark.parametrize("state", faults.BACK_ENDS)
 async def test_back_ends_are_killed(server: Cluster, url: str, tmp_path: Path, state: str) -> None:
-    outcome = await struck_by(server, url, tmp_path, faults.kill_back_end(state), until=[f"killed {state}"])
+    kinds = ("&prepared=off",) if state == "in a transaction" else ("",)
+    outcome = await struck_by(
+        server, url, tmp_path, faults.kill_back_end(state), until=[f"killed {state}"], size=Size(kinds=kinds)
+    )
     assert_sound(outcome, f"killed {state}")
 
 
@@ -93,3 +107,16 @@ async def test_one_connection_for_each_process(server: Cluster, url: str, tmp_pa
         size=Size(side_by_side=4),
     )  # fmt: skip
     assert_sound(outcome)
+
+
+@pytest.mark.needs("disks")
+async def test_the_disk_of_the_tables_is_full(on_disks: ClusterOnDisks, tmp_path: Path) -> None:
+    url = on_disks.url()
+    outcome = await struck_by(on_disks, url, tmp_path, faults.fill_tables, faults.fill_tables, until=["store_full"])
+    assert_sound(outcome, "store_full")
+
+
+@pytest.mark.needs("disks")
+async def test_the_disk_of_the_log_is_full(on_disks: ClusterOnDisks, tmp_path: Path) -> None:
+    outcome = await struck_by(on_disks, on_disks.url(), tmp_path, faults.fill_wal, until=["full: log"])
+    assert_sound(outcome, "full: log")

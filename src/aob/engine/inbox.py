@@ -55,6 +55,7 @@ class Inbox:
         self._host = host
         self._dealing: dict[Name, tuple[deque[Message], asyncio.Future[None]]] = {}
         self._messages: dict[Name, Message] = {}
+        self._starting: dict[Name, asyncio.Future[None]] = {}
 
     async def watch(self) -> None:
         """Look into the inbox whenever another process may have written."""
@@ -105,11 +106,11 @@ class Inbox:
             await asyncio.wait([dealing[1]])
 
     async def begun(self, tenant: str, run_id: str) -> None:
-        """Wait until the message that starts this run, if it was taken, has had its effect."""
-        dealing = self._dealing.get((tenant, run_id))
-        now = self._messages.get((tenant, run_id))
-        if dealing is not None and now is not None and now.kind == "start":
-            await asyncio.wait([dealing[1]])
+        """Wait until the message that starts this run, if it was taken, has had its effect; those behind it may need
+        the caller to go on."""
+        starting = self._starting.get((tenant, run_id))
+        if starting is not None:
+            await asyncio.wait([starting])
 
     def dealing_with(self) -> set[int]:
         """Partitions whose messages are being dealt with."""
@@ -147,11 +148,20 @@ class Inbox:
         try:
             while messages:
                 message = self._messages[name] = messages.popleft()
+                if message.kind == "start":
+                    self._starting[name] = asyncio.get_running_loop().create_future()
                 await within(self._one(message), self._host.commits.ahead)
+                self._started(name)
         finally:
+            self._started(name)
             self._messages.pop(name, None)
             del self._dealing[name]
             done.set_result(None)
+
+    def _started(self, name: Name) -> None:
+        starting = self._starting.pop(name, None)
+        if starting is not None:
+            starting.set_result(None)
 
     async def _one(self, message: Message) -> None:
         """Carry out a message; what it records, its deletion and the reply go into one commit."""

@@ -154,6 +154,9 @@ class Residents:
         self._host.refuse_strange(row.partition)
         if row.status == "pending" and not self._host.unserved.holds(tenant, run_id):
             row = await self._begun(row)
+            begun = self.by_id.get((tenant, run_id))
+            if begun is not None:  # its first commit is on its way
+                return begun
         if row.status == "pending":
             raise self._host.unserved.error(row)
         return await self._load(row)
