@@ -118,6 +118,10 @@ sql(
         "if not found and c_exporter is null then\n        return query select 'fenced'",
     ),
 )  # fmt: skip
+sql(
+    "a dropped exporter comes back", "test_a_dropped_exporter_does_not_come_back_with_a_commit_that_was_on_its_way",
+    ("where c.position = 0 on conflict do nothing;", "on conflict do nothing;"),
+)  # fmt: skip
 
 # --- messages ---------------------------------------------------------------------------------------------------------
 

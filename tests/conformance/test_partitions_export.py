@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
+
 import aob
 from aob.client.client import Client
 from aob.clock import SystemClock
+from aob.engine import outbox
 from aob.settings import load
 from aob.stores.memory import MemoryStore
 from aob.testing.conformance.engine_b_exporters import Recorder, cursors, has_all
@@ -80,3 +83,26 @@ async def test_the_next_owner_goes_on_from_the_cursor_of_one_that_died() -> None
         await eventually(caught_up, "the cursors to be at the end")
         assert len(await cursors(one)) == PARTITIONS
         await two.__aexit__(None, None, None)
+
+
+async def test_one_that_is_dropped_while_it_is_served_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "_LOOK_EVERY", 0.0)
+    async with world() as w:
+        client = await w.join()
+        runs = [await client.start(naps, 2, 0.0, run_id=f"r{n}") for n in range(30)]
+        assert [await outcome(run) for run in runs] == [2] * 30
+        await has_all(w.recorder, *runs)
+        before = len(w.recorder.events)
+        assert await client.store.drop_exporter(w.recorder.name) == PARTITIONS
+        runs.append(await client.start(naps, 2, 0.0, run_id="again"))
+        await outcome(runs[-1])
+        await eventually(lambda: w.recorder.again() == before, "all that was given to be given again")
+        await has_all(w.recorder, *runs)
+        log = await client.store.log(dict.fromkeys(range(PARTITIONS), 0), 10_000)
+        last = {row.partition: row.position for row in log}
+        await eventually(lambda: reaches_last(client, last), "the cursors")
+
+
+async def reaches_last(client: Client, last: dict[int, int]) -> bool:
+    found = {row.partition: row.position for row in await client.store.cursors()}
+    return found == dict.fromkeys(range(PARTITIONS), 0) | last

@@ -289,6 +289,11 @@ def cursors_are_moved_whoever_owns_the_partition(patch: pytest.MonkeyPatch) -> N
     patch.setattr(Commits, "_append", append)
 
 
+@mutant("test_a_dropped_exporter_does_not_come_back_with_a_commit_that_was_on_its_way")
+def a_dropped_exporter_comes_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commits, "_MOVE", "insert or replace into cursor (position, exporter, partition) values (?, ?, ?)")
+
+
 @mutant("test_21_nothing_is_deleted_before_every_exporter_has_it")
 def exporters_are_not_asked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Removal, "_passed", lambda self, partition: 1 << 62)

@@ -324,7 +324,9 @@ class StoreMachine(RuleBasedStateMachine):
             at = [row.position for row in self.run(store.cursors(exporter)) if row.partition == partition]
             rows = self.run(store.log({partition: at[0] if at else 0}, 6))[:steps]
             position = rows[-1].position if rows else at[0] if at else 0
-            batch = Append(epochs={partition: lease.epoch}, cursors=[(exporter, partition, position)])
+            begins = [(exporter, partition, 0)] if steps % 2 else []
+            cursors = [*begins, (exporter, partition, position)]
+            batch = Append(epochs={partition: lease.epoch}, cursors=cursors)
             try:
                 committed: object = self.run(store.append(batch)).committed
             except AobError as e:

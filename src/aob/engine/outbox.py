@@ -26,6 +26,7 @@ _BREATHE = 100
 _FIRST_WAIT = 0.1
 _LONGEST_WAIT = 30.0
 _LOOK_AGAIN = 0.005
+_LOOK_EVERY = 10.0
 
 
 class Outbox:
@@ -82,17 +83,35 @@ class Runner:
         self._exporting: dict[int, int] = {}
         self._news = asyncio.Event()
         self._wait = 0.0
+        self._look_at = host.clock.monotonic() + _LOOK_EVERY
 
     async def take(self, partitions: Sequence[int]) -> None:
         """See `Outbox.take`. An exporter that is new begins with the first event that is there."""
+        known = await self._begun(partitions)
+        self._positions |= {partition: known.get(partition, 0) for partition in partitions}
+        self.wake(partitions)
+
+    async def _begun(self, partitions: Sequence[int]) -> dict[int, int]:
+        """Where the cursors stand, once those of these partitions that were not there are."""
         host, name = self._host, self._exporter.name
         known = {row.partition: row.position for row in await host.store.cursors(name)}
         new = [partition for partition in partitions if partition not in known]
         if new:
             host.commits.group().cursors += [(name, partition, 0) for partition in new]
             await host.commits.ack()
-        self._positions |= {partition: known.get(partition, 0) for partition in partitions}
-        self.wake(partitions)
+        return known
+
+    async def _look(self) -> None:
+        """Now and then: where somebody dropped this exporter it begins anew, for nothing is kept for it any more."""
+        now = self._host.clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_EVERY
+        partitions = list(self._positions)
+        known = await self._begun(partitions)
+        for partition in self._positions.keys() & set(partitions) - known.keys():
+            self._positions[partition] = 0
+            self._behind.add(partition)
 
     def give_up(self, partition: int) -> None:
         """See `Outbox.give_up`."""
@@ -115,10 +134,11 @@ class Runner:
             if not self._behind:
                 self._news.clear()
                 await self._news.wait()
-            held = self._positions.keys() & host.commits.leases.keys()
-            self._exporting = {partition: self._positions[partition] for partition in self._behind & held}
-            self._behind = set()
             try:
+                await self._look()
+                held = self._positions.keys() & host.commits.leases.keys()
+                self._exporting = {partition: self._positions[partition] for partition in self._behind & held}
+                self._behind = set()
                 await self._export(self._exporting)
                 self._wait = 0.0
             except Exception as e:

@@ -578,7 +578,10 @@ class MemoryStore:
         for message in batch.sends:
             self._send(message)
         for exporter, partition, position in batch.cursors:
-            state.cursors[exporter, partition] = position
+            if position == 0:
+                state.cursors.setdefault((exporter, partition), 0)
+            elif (exporter, partition) in state.cursors:
+                state.cursors[exporter, partition] = position
         self._answer(batch.takes, batch.replies)
 
     def _answer(self, takes: Sequence[int], replies: Sequence[ReplyRow]) -> None:

@@ -167,7 +167,7 @@ class Store(Protocol):
     async def drop_exporter(self, exporter: str) -> int:
         """Forget an exporter's cursors, so that nothing is kept for it any more; how many partitions it had.
 
-        A worker that still serves it begins it anew.
+        A worker that still serves it begins it anew when it sees that.
         """
         ...
 

@@ -226,7 +226,8 @@ class Append(msgspec.Struct, kw_only=True):
         sends: messages to runs (of any partition), such as a child's result to its parent.
         takes: ids of inbox messages that this commit deals with.
         replies: answers to messages.
-        cursors: (exporter, partition, position): how far exporters have come.
+        cursors: (exporter, partition, position): how far exporters have come. 0 begins a cursor that is not there, any
+            other moves one; where it was dropped meanwhile, it stays so.
     """
 
     epochs: dict[int, int]

@@ -35,6 +35,8 @@ _USE = (
     "insert into blob_use (run, digest, seq) values (?, ?, ?) on conflict (run, digest) "
     "do update set seq = max(seq, excluded.seq)"
 )
+_BEGIN = "insert or ignore into cursor (exporter, partition, position) values (?, ?, ?)"
+_MOVE = "update cursor set position = ? where exporter = ? and partition = ?"
 _TICKET = (
     f"insert into ticket ({columns.TICKET}) values ({columns.marks(columns.TICKET)}) on conflict (tenant, id) "
     "do update set assignees = excluded.assignees, deadline = excluded.deadline, status = excluded.status, "
@@ -178,7 +180,8 @@ class Commits:
             many(_SEND, [columns.message_values(self._addressed(message)) for message in batch.sends])
             self._read.difference_update(message.partition for message in batch.sends)
         if batch.cursors:
-            many("insert or replace into cursor (exporter, partition, position) values (?, ?, ?)", batch.cursors)
+            many(_BEGIN, [cursor for cursor in batch.cursors if cursor[2] == 0])
+            many(_MOVE, [(position, *which) for *which, position in batch.cursors if position])
 
     def _start(self, starts: list[RunRow], all_or_nothing: bool) -> list[tuple[RunRow, RunRow]]:
         before = self._connection.total_changes()

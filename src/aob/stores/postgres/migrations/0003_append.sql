@@ -134,8 +134,15 @@ begin
             on conflict (id) do update set body = excluded.body, expires = excluded.expires;
     end if;
     if c_exporter is not null then
-        insert into aob.cursor (exporter, partition, position) select * from unnest(c_exporter, c_partition, c_position)
-            on conflict (partition, exporter) do update set position = excluded.position;
+        insert into aob.cursor (exporter, partition, position)
+            select c.exporter, c.partition, 0 from unnest(c_exporter, c_partition, c_position) as c (exporter, partition, position)
+            where c.position = 0 on conflict do nothing;
+        -- one that was dropped meanwhile does not come back
+        update aob.cursor u set position = c.position from (
+            select m.exporter, m.partition, max(m.position) as position
+            from unnest(c_exporter, c_partition, c_position) as m (exporter, partition, position)
+            where m.position > 0 group by m.exporter, m.partition
+        ) c where u.exporter = c.exporter and u.partition = c.partition;
     end if;
     if p_tickets is not null then
         insert into aob.ticket

@@ -32,8 +32,8 @@ async def whole(store: Store, partition: int = 0, page: int = 1_000) -> list[Log
 
 
 async def moved(store: Store, lease: Lease, **cursors: int) -> None:
-    """Commit that exporters have come to these positions."""
-    places = [(name, lease.partition, position) for name, position in cursors.items()]
+    """Commit that exporters have begun, and have come to these positions."""
+    places = [(name, lease.partition, place) for name, position in cursors.items() for place in (0, position)]
     await committed(store, Append(epochs={lease.partition: lease.epoch}, cursors=places))
 
 
@@ -190,6 +190,17 @@ class LogTests(StoreSetting):
             assert await b.drop_exporter("x") == 2
             assert await b.drop_exporter("x") == 0
             assert await came_to(a) == [("y", 0, 2, 0)]
+
+    async def test_a_dropped_exporter_does_not_come_back_with_a_commit_that_was_on_its_way(self) -> None:
+        async with self.opened(2) as (_, (a, b)):
+            lease = await taken(a, 0)
+            await moved(a, lease, x=1, y=1)
+            assert await b.drop_exporter("x") == 1
+            late = [("x", 0, 5), ("y", 0, 5)]
+            await committed(a, Append(epochs={0: lease.epoch}, cursors=late))
+            assert await came_to(b) == [("y", 0, 5, 0)]
+            await committed(a, Append(epochs={0: lease.epoch}, cursors=[("x", 0, 0), ("y", 0, 0)]))
+            assert await came_to(b) == [("x", 0, 0, 0), ("y", 0, 5, 0)]
 
     async def test_21_nothing_is_deleted_before_every_exporter_has_it(self) -> None:
         async with self.opened() as (_, (a,)):
