@@ -416,21 +416,21 @@ class ErrorTests(BesideSetting):
     async def test_16_a_late_heartbeat_of_an_attempt_that_timed_out_is_not_the_nexts(self) -> None:
         told: list[str] = []
 
-        @aob.activity(timeout=0.1, retry=aob.Retry(initial=0, max_attempts=2))
+        @aob.activity(timeout=1.0, retry=aob.Retry(initial=0, max_attempts=2))
         def export() -> Any:
             info = aob.info()
             if info.attempt == 1:
                 aob.heartbeat("first")
                 while not info.cancelled:
-                    pass
+                    pause(0.001)
                 while "second runs" not in told:
-                    pass
+                    pause(0.001)
                 aob.heartbeat("too late")
                 told.append("beat")
                 return None
             told.append("second runs")
             while "beat" not in told:
-                pass
+                pause(0.001)
             pause(0.05)
             return aob.info().heartbeat
 
