@@ -35,7 +35,7 @@ demo: $(READY) ## run the main job: a few hundred messages, a kill half-way, a r
 test: $(READY) ## run the tests; the end says what was left out, and how to include it
 	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
-check: lint types layers test ## all that CI holds: lint, types, layers, test
+check: lint types layers test ## lint, types, layers, test
 
 lint: $(READY) ## ruff: rules and format
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && echo "lint: good"

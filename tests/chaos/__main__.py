@@ -88,8 +88,9 @@ def _verdict(cluster: Cluster, outcome: Outcome, grown: list[str], asked: argpar
         problems += [f"never happened: {what}" for what in missing]
     elif missing:
         print(f"not seen in so short a time: {', '.join(missing)}")
-    for title, counted in (("counted", outcome.counts), ("asked again", outcome.again), ("said", outcome.failures)):
+    for title, counted in (("counted", outcome.counts), ("asked again", outcome.again)):
         print(f"{title}: {', '.join(f'{what} {times}' for what, times in sorted(counted.items())) or 'nothing'}")
+    print(f"complaints of workers that faults explain: {outcome.explained()}")
     if not problems:
         print(f"all holds: {outcome.finished} units of work; seed {asked.seed}")
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections import Counter, deque
@@ -16,6 +17,7 @@ from tests.chaos.proxy import Proxy
 from tests.conftest import REPOSITORY
 from tests.postgres_cluster import Cluster
 
+_URL = re.compile(r"postgresql://\S+")
 _PAUSE = 0.2
 _PATIENCE = 30.0
 
@@ -104,7 +106,8 @@ class Fleet:
         if what == "timers":
             self.late.append(float(str(line["late"])))
         if what in ("failed", "run_parked", "attempt_leaked", "lease_ran_out"):
-            self.failures[f"{what}: {line.get('why') or line.get('reason') or line.get('step')}"[:300]] += 1
+            why = str(line.get("why") or line.get("reason") or line.get("step"))
+            self.failures[f"{what}: {_URL.sub('the database', why)}"] += 1
         self._noted.set()
 
     async def says(self, what: str, times: int = 1, within: float = 60.0) -> None:

@@ -72,6 +72,10 @@ class Outcome(NamedTuple):
     again: Counter[str]
     problems: list[str]
 
+    def explained(self) -> int:
+        """How often workers complained of what a fault explains."""
+        return sum(times for what, times in self.failures.items() if any(reason in what for reason in EXPLAINED))
+
     def unexplained(self) -> list[str]:
         """What workers complained of, though no fault explains it."""
         return [
