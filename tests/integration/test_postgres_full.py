@@ -11,21 +11,82 @@ import pytest
 import aob
 from aob.client.client import Client
 from aob.clock import SystemClock
-from aob.errors import OperatorError, StoreFull, StoreUnavailable
+from aob.errors import LeaseLost, OperatorError, StoreFull, StoreLocked, StoreUnavailable
 from aob.process import SystemProcess
 from aob.settings import load
 from aob.stores.postgres import PostgresStore, faults, open_store
+from aob.stores.postgres.connections import Connections
+from aob.stores.postgres.options import address_of
 from aob.stores.protocol import Store
 from aob.stores.rows import Lease
 from aob.testing.conformance.engine_harness import eventually
+from aob.testing.conformance.stores.setting import Story, a_run, datas, started, taken, told
 from aob.testing.seeded import StoreAround
 from aob.worker.worker import Worker
+from tests.integration.tcp_proxy import proxy
+from tests.postgres_cluster import Cluster
 
 TTL = 30.0
 
 
 async def opened(url: str) -> PostgresStore:
     return await open_store(url, clock=SystemClock(), process=SystemProcess())
+
+
+LOST = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+REFUSALS = [asyncpg.DiskFullError("no space"), asyncpg.LockNotAvailableError("in the way")]
+
+
+class Failing:
+    """Work that fails in these ways, one after the other, and then succeeds."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    async def __call__(self, again: bool) -> str:
+        if self.errors:
+            raise self.errors.pop(0)
+        return f"done again: {again}"
+
+
+def connections() -> Connections:
+    return Connections(address_of("postgresql://nobody@127.0.0.1:1/nothing"), SystemClock(), SystemProcess())
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_what_may_have_been_done_is_found_out_whatever_is_refused_meanwhile(refusal: Exception) -> None:
+    """Whoever were told that nothing was written would write it once more."""
+    soon = SystemClock().monotonic() + 0.05
+    assert await connections().trying(Failing(LOST, refusal, refusal)) == "done again: True"
+    with pytest.raises(StoreUnavailable, match="may have been done or not"):
+        await connections().trying(Failing(LOST, *[refusal] * 12), patience=0.01)
+    with pytest.raises(LeaseLost):
+        await connections().trying(Failing(LOST, *[refusal] * 12), leased_until=lambda: soon)
+    with pytest.raises((StoreFull, StoreLocked)):  # here nothing was written
+        await connections().trying(Failing(*[refusal] * 12))
+
+
+@pytest.mark.needs("postgres")
+async def test_a_commit_whose_answer_was_lost_counts_once_though_the_disk_is_full_then(postgres: Cluster) -> None:
+    schema = postgres.fresh_name()
+    async with proxy(postgres.port) as between:
+        url = f"postgresql://postgres@127.0.0.1:{between.port}/postgres?schema={schema}"
+        store = await opened(url)
+        lease, run = await taken(store, ttl=TTL), a_run()
+        await started(store, lease, run)
+        postgres.sql(f"create sequence {schema}.asked")
+        postgres.sql(f"""create or replace function {schema}.fence_1(p_worker bigint) returns bigint
+            language plpgsql as $$ begin
+                if nextval('{schema}.asked') < 3 then raise exception 'no space' using errcode = '53100'; end if;
+                update {schema}.worker set fence = fence + 1 where id = p_worker;
+                return (select fence from {schema}.worker where id = p_worker);
+            end $$""")
+        between.cut_after = lambda data: b"once" in data
+        await told(store, lease, *Story(run).tell(b"once"))
+        assert between.cuts == 1
+        assert postgres.sql(f"select last_value from {schema}.asked") == "3"
+        assert await datas(store, run.key) == [b"once"]
+        await store.close()
 
 
 def test_a_server_that_ends_over_a_full_disk_leaves_open_what_became_of_a_commit() -> None:

@@ -130,13 +130,14 @@ class Connections:
             except driver.ERRORS as e:
                 self.refuse_closed()
                 tries += 1
-                if faults.is_lost(e):
-                    again = True
-                    away = faults.unreachable(self.name, e)
+                lost = faults.is_lost(e)
+                again = again or lost
+                if lost or (again and faults.passes(e)):  # to say that nothing was written would be a guess
+                    open_end = faults.unreachable(self.name, e) if lost else faults.undecided(self.name, e)
                     if leased_until is None and self._clock.monotonic() >= give_up:
-                        raise away from e
+                        raise open_end from e
                     if leased_until is not None and self._clock.monotonic() >= leased_until():
-                        raise LeaseLost(f"{away.message}; the lease ran out meanwhile") from e
+                        raise LeaseLost(f"{open_end.message}; the lease ran out meanwhile") from e
                 elif not faults.may_go_better(e) or tries >= self.options.tries:
                     raise faults.translated(e, self.name) from e
             await self._clock.sleep(pause * (0.5 + self._process.uniform()))

@@ -37,6 +37,16 @@ def may_go_better(error: BaseException) -> bool:
     return code_of(error) in _IN_THE_WAY
 
 
+def passes(error: BaseException) -> bool:
+    """Whether the statement failed whole, because of others or for want of space, and may succeed later."""
+    return may_go_better(error) or code_of(error) in _FULL
+
+
+def undecided(name: str, error: BaseException) -> StoreUnavailable:
+    """The connection was lost, and since then nothing can be done that tells what came of it."""
+    return StoreUnavailable(f"{name}: what was sent when the connection was lost may have been done or not ({error})")
+
+
 def unreachable(name: str, error: BaseException) -> StoreUnavailable:
     """Nobody answers."""
     why = str(error) or type(error).__name__
