@@ -12,6 +12,8 @@ EVENTS: dict[str, str] = {
     "lease_released": "this process has handed partitions over: partitions, held",
     "lease_lost": "other processes own what this one owned: partitions, epoch",
     "standing_by": "other processes own all partitions; this one waits",
+    "no_build": "the runs of pinned workflows are not pinned, for this worker declares no build: workflows",
+    "build_retired": "the runs of pinned workflows are not pinned, for this build is retired: build, workflows",
     "run_parked": "a run was parked: run_id, code, reason",
     "message_unreadable": "a message was encrypted with another codec than this worker has, and waits: run_id, kind",
     "turn_blocked": "a workflow turn runs too long: run_id, seconds, stack",
@@ -33,6 +35,8 @@ Subscriber = Callable[[str, Mapping[str, Any]], None]
 _subscribers: list[Subscriber] = []
 _log = logging.getLogger("aob")
 _LEVELS = {
+    "no_build": logging.WARNING,
+    "build_retired": logging.WARNING,
     "run_parked": logging.WARNING,
     "message_unreadable": logging.WARNING,
     "turn_blocked": logging.WARNING,

@@ -8,13 +8,19 @@ from aob.testing.conformance.stores.partitions import PartitionTests
 
 
 class TestMemoryStore(StoreConformance, PartitionTests):
+    partitions = 1
+
     async def new_store(self, clock: TurnedClock) -> Opener:
-        state = MemoryState()
+        state = MemoryState(self.partitions)
 
         async def opened() -> Store:
             return MemoryStore(clock, state)
 
         return opened
+
+
+class TestMemoryStoreOfManyPartitions(TestMemoryStore):
+    partitions = 8
 
 
 async def test_each_opening_by_url_is_a_store_of_its_own() -> None:

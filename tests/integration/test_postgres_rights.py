@@ -27,7 +27,7 @@ GRANTS = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on all tables in schema {schema} to {role};
 revoke insert, update, delete on {schema}.migration from {role};
-revoke insert, delete on {schema}.partition from {role};
+revoke delete on {schema}.partition from {role};
 revoke update on {schema}.event from {role};
 """
 

@@ -328,4 +328,9 @@ PLANTS: dict[str, Plant] = {
         ),
         cheap=True,
     ),
+    "a message stays behind when its run moves": Plant(
+        "I7",
+        "tests/integration/test_postgres_builds.py -k being_sent",
+        (("stores/postgres/migrations/0003_append.sql", " for key share $$;", " $$;"),),
+    ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Generator, Iterable
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -16,6 +16,7 @@ from aob.cli.progress import progress
 from aob.cli.session import CommandFailed, Here, Misuse
 from aob.client.client import Client
 from aob.engine.exports import BadExport, first_line, last_line, lines_of, read_parcels
+from aob.engine.pins import LANES_OF_A_BUILD
 from aob.engine.transfer import (
     Parcel,
     StoreServed,
@@ -173,9 +174,13 @@ async def import_(file: Path, /, *, skip_existing: bool = False, session: Here) 
         file: what `aob db export` wrote
         skip_existing: leave runs out that are there already, for instance after an import that was interrupted
     """
-    names, unfinished = _checked(file)
+    names, unfinished, builds = _checked(file)
     added = 0
-    async with session.connect() as client, _still(client) as epochs:
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(session.connect())
+        for build in builds:
+            await client.store.make_lanes(build, LANES_OF_A_BUILD)
+        epochs = await stack.enter_async_context(_still(client))
         if epochs is None:
             raise StoreServed("a worker serves this store: stop it first, and start it again afterwards")
         if not skip_existing:
@@ -192,8 +197,9 @@ async def import_(file: Path, /, *, skip_existing: bool = False, session: Here) 
     return 0
 
 
-def _checked(file: Path) -> tuple[list[tuple[str, str]], int]:
-    """The names of a file's runs, and how many are open."""
+def _checked(file: Path) -> tuple[list[tuple[str, str]], int, set[str]]:
+    """The names of a file's runs, how many are open, and the builds that these are pinned to."""
+    builds: set[str] = set()
     names: dict[tuple[str, str], None] = {}
     unfinished = 0
     for parcel in _parcels(file):
@@ -202,7 +208,9 @@ def _checked(file: Path) -> tuple[list[tuple[str, str]], int]:
             raise BadExport(f"{file}: run {name[1]!r} is in it twice")
         names[name] = None
         unfinished += parcel.row.status not in TERMINAL_STATES
-    return list(names), unfinished
+        if parcel.row.build is not None and parcel.row.ended is None:
+            builds.add(parcel.row.build)
+    return list(names), unfinished, builds
 
 
 async def _read_in(store: Store, epochs: dict[int, int], file: Path, total: int, skip_existing: bool) -> int:

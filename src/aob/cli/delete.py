@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from aob.cli.output import count, note, print_json, say, warn
+from aob.cli.output import count, print_json, say, warn
 from aob.cli.runs import all_runs
-from aob.cli.session import Here, Misuse
+from aob.cli.session import Here, Misuse, confirmed
 from aob.cli.values import pairs
 from aob.errors import AobError
 from aob.kernel.states import TERMINAL_STATES
@@ -43,7 +42,7 @@ async def delete(
             else:
                 say(f"it would be {count(len(found), 'run')}")
             return 0
-        if filter and not yes and not _confirmed(len(found)):
+        if filter and not yes and not confirmed(f"delete {count(len(found), 'run')}"):
             return 1
         failed: list[AobError] = []
         for handle in found if run else reversed(found):  # what was started by another one goes after it
@@ -71,12 +70,3 @@ def _where(filters: tuple[str, ...]) -> dict[str, Any]:
         raise Misuse(f"--filter: only runs that have ended can be deleted: {', '.join(sorted(TERMINAL_STATES))}")
     statuses = (status,) if status is not None else tuple(sorted(TERMINAL_STATES))
     return {"status": statuses, "workflow": given.get("workflow"), "attributes": attributes}
-
-
-def _confirmed(number: int) -> bool:
-    if not sys.stdin.isatty():
-        raise Misuse(f"it would be {count(number, 'run')}: say --yes")
-    if input(f"delete {count(number, 'run')}? [y/N] ").strip().lower() in ("y", "yes"):
-        return True
-    note("nothing was deleted")
-    return False

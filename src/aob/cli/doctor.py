@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator
 from typing import Literal
 
@@ -21,7 +21,7 @@ from aob.errors import AobError
 from aob.kernel.states import OPEN_STATES, STATES
 from aob.settings import Settings, load
 from aob.stores.facts import Inspectable, StoreFacts
-from aob.stores.rows import RunFilter, RunRow
+from aob.stores.rows import BuildRow, RunFilter, RunRow
 from aob.stores.urls import without_password
 
 _PAGE = 1_000
@@ -96,7 +96,7 @@ async def examine(session: Session) -> AsyncGenerator[Finding]:
 
 
 async def _examine_store(client: Client) -> AsyncGenerator[Finding]:
-    counts, parked = await _counted(client)
+    counts, parked, pinned = await _counted(client)
     unfinished = sum(counts[state] for state in OPEN_STATES)
     if isinstance(client.store, Inspectable):
         for finding in _examine_facts(await client.store.facts(), unfinished):
@@ -117,6 +117,8 @@ async def _examine_store(client: Client) -> AsyncGenerator[Finding]:
             "warn" if late else "ok", "exporter", f"{progress.exporter}: {count(progress.behind, 'event')} behind",
             "nothing that it lacks is deleted: start a worker that has it, or aob exporter drop NAME" if late else "",
         )  # fmt: skip
+    for build in await client.store.builds():
+        yield _build(build, pinned[build.name])
     if counts["parked"]:
         yield Finding(
             "warn", "parked", f"{count(counts['parked'], 'run')}: {', '.join(r.run_id for r in parked)}",
@@ -124,17 +126,33 @@ async def _examine_store(client: Client) -> AsyncGenerator[Finding]:
         )  # fmt: skip
 
 
-async def _counted(client: Client) -> tuple[Counter[str], list[RunRow]]:
-    """Runs of all tenants by state, and some that are parked."""
+def _build(build: BuildRow, some: list[str]) -> Finding:
+    runs = count(build.runs, "pinned run")
+    if not build.runs or build.workers or build.retired:
+        more = ", retired" if build.retired else ", drains" if build.draining else ""
+        return Finding("ok", "build", f"{build.name}: {count(build.workers, 'worker')}, {runs}{more}")
+    return Finding(
+        "warn", "build", f"{build.name}: no worker, {runs}: {', '.join(some)}",
+        f"start a worker of it: aob worker MODULE --build {build.name}; or let them go on with any build: "
+        f"aob build retire {build.name}",
+    )  # fmt: skip
+
+
+async def _counted(client: Client) -> tuple[Counter[str], list[RunRow], defaultdict[str, list[str]]]:
+    """Runs of all tenants by state, some that are parked, and some that are pinned, by build."""
     counts: Counter[str] = Counter()
     parked: list[RunRow] = []
+    pinned: defaultdict[str, list[str]] = defaultdict(list)
     before: int | None = None
     while rows := await client.store.list_runs(RunFilter(before=before, limit=_PAGE)):
         counts.update(row.status for row in rows)
         parked += [row for row in rows if row.status == "parked"][: _NAMED - len(parked)]
+        for row in rows:
+            if row.build is not None and row.ended is None and len(pinned[row.build]) < _NAMED:
+                pinned[row.build].append(row.run_id)
         before = rows[-1].key
         await asyncio.sleep(0)
-    return counts, parked
+    return counts, parked, pinned
 
 
 def _examine_facts(facts: StoreFacts, unfinished: int) -> list[Finding]:

@@ -48,12 +48,14 @@ class Findings(msgspec.Struct, kw_only=True):
     Args:
         checked: runs that were replayed.
         no_code_for: runs by workflow that the code does not define.
+        pinned: runs that were left out, for they stay with the build that began them.
     """
 
     checked: int = 0
     fit: int = 0
     broken: list[Break] = []
     no_code_for: Counter[str] = msgspec.field(default_factory=lambda: Counter[str]())
+    pinned: int = 0
 
     @property
     def good(self) -> bool:
@@ -87,7 +89,7 @@ class Grouping:
         known.runs.append((verdict.tenant, verdict.run_id))
 
 
-async def gate(session: Session, code: tuple[str, ...], jobs: int, limit: float) -> int:
+async def gate(session: Session, code: tuple[str, ...], jobs: int, limit: float, pinned: bool) -> int:
     """Replay every open run with this code, print what would break, and return the exit code.
 
     Raises:
@@ -101,7 +103,8 @@ async def gate(session: Session, code: tuple[str, ...], jobs: int, limit: float)
     if session.exists:
         async with session.connect() as client:
             spec = Spec(store=session.url, codec=session.codec_name, code=code)
-            await _replay_all(client, Pool(spec, jobs, limit), programs, grouping)
+            stay = set[str]() if pinned else {b.name for b in await client.store.builds() if not b.retired}
+            await _replay_all(client, Pool(spec, jobs, limit), programs, grouping, stay)
     else:
         note(f"there is no store at {session.file} yet")
     found = grouping.found
@@ -113,13 +116,18 @@ async def gate(session: Session, code: tuple[str, ...], jobs: int, limit: float)
     return 0
 
 
-async def _replay_all(client: Client, pool: Pool, programs: dict[str, AnyWorkflow], grouping: Grouping) -> None:
+async def _replay_all(
+    client: Client, pool: Pool, programs: dict[str, AnyWorkflow], grouping: Grouping, stay: set[str]
+) -> None:
     with progress() as bar:
         task = bar.add_task("replayed", total=None)
 
         async def with_code() -> AsyncIterator[RunRow]:
             async for row in open_rows(client):
-                if row.workflow in programs:
+                if row.build in stay:
+                    grouping.found.pinned += 1
+                    bar.advance(task)
+                elif row.workflow in programs:
                     yield row
                 else:
                     grouping.found.no_code_for[row.workflow] += 1
@@ -163,6 +171,8 @@ def _tell(found: Findings) -> None:
         say(f"… and {len(found.broken) - _GROUPS:,} more places; --json shows all")
     for name, number in found.no_code_for.items():
         say(f"{name}: {count(number, 'open run')}, but the code does not define it")
+    if found.pinned:
+        say(f"left out: {count(found.pinned, 'run')} pinned to their builds (--pinned: replay them, too)")
     if not found.good:
         missing = found.no_code_for.total()
         raise CommandFailed(

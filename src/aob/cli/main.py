@@ -67,6 +67,8 @@ def build() -> App:
     app.command(_group("db", "The store as a whole.", migrate="db:migrate", check="db:check", **transfer))
     exporter = {"list": "exporters:list_", "drop": "exporters:drop"}
     app.command(_group("exporter", "Who is given every event.", **exporter))
+    builds = {"list": "builds:list_", "retire": "builds:retire", "drain": "builds:drain"}
+    app.command(_group("build", "Builds of the code, and the runs pinned to them.", **builds))
     app.command("aob.cli.doctor:doctor", name="doctor")
     app.command("aob.cli.completion:completion", name="completion")
     _globals(app)

@@ -32,6 +32,7 @@ async def replay(
     all_open: bool = False,
     jobs: int | None = None,
     time_limit: float = 60.0,
+    pinned: bool = False,
     session: Here,
 ) -> int:
     """Replay a recorded run, or check that code fits all open ones.
@@ -59,15 +60,16 @@ async def replay(
         all_open: replay every open run of every tenant
         jobs: in so many processes; without it one for each core
         time_limit: seconds that the replay of one run may take
+        pinned: with --all-open, replay runs that are pinned to a build, too
     """
     if all_open == (run is not None):
         raise Misuse("give a run, or --all-open")
     if all_open:
         if not code or mode == "fork" or from_ is not None:
             raise Misuse("--all-open goes with --code MODULE, and not with --mode fork or --from")
-        return await gate(session, code, jobs or cores(), time_limit)
-    if jobs is not None:
-        raise Misuse("--jobs goes with --all-open")
+        return await gate(session, code, jobs or cores(), time_limit, pinned)
+    if jobs is not None or pinned:
+        raise Misuse("--jobs and --pinned go with --all-open")
     assert run is not None
     programs = programs_of(code)
     async with session.existing() as client:

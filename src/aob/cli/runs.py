@@ -135,6 +135,7 @@ def _get(session: Session, summary: RunSummary, shown: dict[str, Any], end: ev.E
         ("run", summary.run_id),
         ("tenant", summary.tenant if summary.tenant != "default" else None),
         ("workflow", summary.workflow),
+        ("build", summary.build),
         ("status", status_text(summary.status)),
         ("why", reason if not isinstance(end, ev.RunFailed) else _failure(end.failure, end.step)),
         ("started", moment(summary.created)),

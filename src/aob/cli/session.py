@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -9,6 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from aob.cli.output import note
 from aob.client.client import Client, connect
 from aob.engine.payloads import PayloadCodec
 from aob.errors import CallerError
@@ -120,3 +122,17 @@ Given = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 Here = Annotated[Session, Parameter(parse=False)]
 """The type of the parameter through which a command gets its session."""
+
+
+def confirmed(what: str) -> bool:
+    """Whether the user wants it.
+
+    Raises:
+        Misuse: there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise Misuse(f"it would {what}: say --yes")
+    if input(f"{what}? [y/N] ").strip().lower() in ("y", "yes"):
+        return True
+    note("nothing was done")
+    return False

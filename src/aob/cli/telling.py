@@ -91,6 +91,8 @@ class Teller:
 _ONE = re.compile(r"\b1 partitions\b")
 _LINES = {
     "recovered": "open runs taken over: {runs}, in {seconds} s",
+    "no_build": "warning: runs of {workflows} are not pinned, for no build is declared: give --build, or set AOB_BUILD",
+    "build_retired": "warning: runs of {workflows} are not pinned, for build {build} is retired: give another",
     "run_parked": "parked {run_id}: {reason}",
     "message_unreadable": "a {kind} message to {run_id} was encrypted with another codec: start a worker that has it",
     "turn_blocked": "workflow code blocks for {seconds} s in {run_id}",

@@ -33,7 +33,8 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A run in a list. Times are UTC; `due` is when a waiting run wakes at the latest."""
+    """A run in a list. Times are UTC; `due` is when a waiting run wakes at the latest; `build` is the build of the code
+    that the run is pinned to, or None."""
 
     run_id: str
     tenant: str
@@ -46,6 +47,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str]
     parent: str | None
     reason: str | None
+    build: str | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -99,6 +101,7 @@ def summary_view(row: RunRow, shown: Callable[[str | None], str | None]) -> RunS
         attributes=row.attributes,
         parent=row.parent,
         reason=shown(row.reason),
+        build=row.build,
     )
 
 

@@ -88,6 +88,7 @@ class Forks:
                 origin=row.key,
                 origin_seq=cut,
                 checkpoint=checkpoint,
+                build=row.build or host.pins.build_in(row.workflow, row.partition),
             ),
             None,
             cut,

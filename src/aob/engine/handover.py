@@ -3,7 +3,7 @@ has some time to finish, then they leave memory and the leases are released. Oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from aob import telemetry
@@ -17,9 +17,9 @@ _EXPORT_WITHIN = 1.0
 """So long the runs of a partition stand still for the sake of its exporters, which else are given some events again."""
 
 
-def quietest(host: Host, count: int) -> list[int]:
-    """The partitions whose move disturbs least: those with the fewest attempts in flight, then runs in memory."""
-    weight = dict.fromkeys((p for p in host.commits.leases if p not in host.leaving), 0)
+def quietest(host: Host, count: int, among: Collection[int]) -> list[int]:
+    """Of some partitions those whose move disturbs least: with the fewest attempts in flight, then runs in memory."""
+    weight = dict.fromkeys((p for p in host.commits.leases if p in among and p not in host.leaving), 0)
     for run in host.residents.all():
         if run.row.partition in weight:
             weight[run.row.partition] += 1 + 1_000 * run.busy

@@ -27,6 +27,7 @@ from aob.engine.outbox import Outbox
 from aob.engine.partitions import NotOwner
 from aob.engine.patience import PASSING
 from aob.engine.payloads import PayloadCodec, Payloads
+from aob.engine.pins import Pins
 from aob.engine.recovery import Quarantine, Recovery
 from aob.engine.residents import Residents
 from aob.engine.retention import sweep_for_ever
@@ -82,6 +83,7 @@ class Host:
         self.dispatch = Dispatch(self)
         self.starts = Starts(self)
         self.unserved = Unserved(self)
+        self.pins = Pins(self)
         self.controls = Controls(self)
         self.outbox = Outbox(self, exporters)
         self._dirty: dict[int, ActiveRun] = {}
@@ -114,6 +116,7 @@ class Host:
         if again:
             raise self._ended(LeaseLost(f"the leases of {len(again)} partitions had run out"))
         try:
+            await self.pins.look()
             await Recovery(self).recover(leases)
             await self.outbox.take([lease.partition for lease in leases])
         except PASSING as e:
@@ -178,6 +181,7 @@ class Host:
             else:
                 renewed = asked
                 self.residents.evict_idle()
+                await self.pins.look_again()
                 continue
             self._ended(error)
             return

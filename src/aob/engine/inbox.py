@@ -17,10 +17,11 @@ from aob.engine.active import ActiveRun
 from aob.engine.asker import Sender
 from aob.engine.eager import begin, within
 from aob.engine.forks import ForkRequest
+from aob.engine.ids import input_digest
 from aob.engine.partitions import NotOwner
 from aob.engine.patience import patiently
 from aob.engine.payloads import is_sealed
-from aob.engine.starts import ChildEnded, Reason, Signal, StartRequest, Withdraw
+from aob.engine.starts import Again, ChildEnded, Reason, Signal, StartRequest, Withdraw
 from aob.engine.tickets import Decision
 from aob.engine.unserved import NotServed
 from aob.errors import AobError, LeaseLost, NoWorker, OperatorError, StoreCorrupt
@@ -99,6 +100,12 @@ class Inbox:
         """Whether something of its run that came later is on its way to the store."""
         run = self._host.residents.by_id.get((message.tenant, message.run_id))
         return run is not None and run.pending > 0
+
+    def moved(self, tenant: str, run_id: str) -> None:
+        """What was taken for this run comes again in another partition."""
+        if (tenant, run_id) in self._dealing:
+            self._dealing[tenant, run_id][0].clear()
+        self._host.unserved.drop(tenant, run_id)
 
     async def settled(self, tenant: str, run_id: str) -> None:
         """Wait until the messages to a run that were taken have had their effect: who sent them may ask here next."""
@@ -238,6 +245,9 @@ class Inbox:
             if request.workflow not in host.programs:
                 host.unserved.say(row)
                 raise host.unserved.error(row)
+            if row.input_hash != input_digest(request.workflow, bytes(request.input)):
+                return  # another start was quicker to take the id
+            await host.pins.see_to_lane(row, request.workflow)
             run = host.starts.begin_pending(row, request)
             host.residents.admit(run)
             host.unserved.begun(run)
@@ -251,6 +261,10 @@ class Inbox:
     async def _child_ended(self, message: Message, sender: Sender) -> None:
         body = msgspec.json.decode(message.body, type=ChildEnded)
         await self._host.starts.child_ended(message.tenant, message.run_id, body.child)
+
+    async def _again(self, message: Message, sender: Sender) -> None:
+        body = msgspec.json.decode(message.body, type=Again)
+        await self._host.starts.again(message.tenant, message.run_id, body.since)
 
     async def _cancel(self, message: Message, sender: Sender) -> None:
         run = await self._to_end(message)
@@ -324,6 +338,7 @@ _KINDS: dict[str, Callable[[Inbox, Message, Sender], Awaitable[bytes | Awaitable
     "start": Inbox._start,  # pyright: ignore[reportPrivateUsage]
     "signal": Inbox._signal,  # pyright: ignore[reportPrivateUsage]
     "child_ended": Inbox._child_ended,  # pyright: ignore[reportPrivateUsage]
+    "again": Inbox._again,  # pyright: ignore[reportPrivateUsage]
     "cancel": Inbox._cancel,  # pyright: ignore[reportPrivateUsage]
     "terminate": Inbox._terminate,  # pyright: ignore[reportPrivateUsage]
     "pause": Inbox._pause,  # pyright: ignore[reportPrivateUsage]

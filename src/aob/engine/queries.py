@@ -60,6 +60,8 @@ def program_of(host: Host, row: RunRow) -> Program:
     Raises:
         NoWorker: it is not served here.
     """
+    if row.ended is None and host.pins.elsewhere(row):
+        raise NoWorker(f"run {row.run_id!r} answers nothing here: {host.pins.reason(row)}", run_id=row.run_id)
     program = host.programs.get(row.workflow)
     if program is None:
         raise NoWorker(

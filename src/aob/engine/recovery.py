@@ -71,7 +71,7 @@ class Recovery:
         for row in rows:
             if row.key in begun:  # what was recovered has started it
                 continue
-            if row.status == "running" and row.partition in unclean and row.workflow in host.programs:
+            if row.status == "running" and row.partition in unclean and host.unserved.has_code(row):
                 died = True
                 if row.deaths:
                     suspects.append(row)

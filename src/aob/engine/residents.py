@@ -193,9 +193,14 @@ class Residents:
 
     async def _begun(self, row: RunRow) -> RunRow:
         """A run whose start waits in the inbox, and comes with the next commit."""
-        await self._host.commits.ack()
-        await self._host.inbox.begun(row.tenant, row.run_id)
-        return await self._host.store.get_run(row.tenant, row.run_id) or row
+        while True:
+            await self._host.commits.ack()
+            await self._host.inbox.begun(row.tenant, row.run_id)
+            now = await self._host.store.get_run(row.tenant, row.run_id) or row
+            if now.partition == row.partition:
+                return now
+            self._host.refuse_strange(now.partition)  # it moved, start and all
+            row = now
 
     async def load(self, row: RunRow) -> ActiveRun:
         """Bring a run into memory, once however many ask. `row` is as the run is now: it is not in memory, and nobody
@@ -298,7 +303,7 @@ class Residents:
     async def _program(self, row: RunRow) -> Program | None:
         """The code of a run, if it is served. A child's may be known through its parent alone, which calls it."""
         programs = self._host.programs
-        if is_poison(row) or row.status in TERMINAL_STATES:
+        if is_poison(row) or row.status in TERMINAL_STATES or self._host.pins.elsewhere(row):
             return None
         parent = row.parent
         if row.workflow not in programs and parent is not None and (row.tenant, parent) not in self._reserved:
@@ -311,9 +316,10 @@ class Residents:
         """This workflow's code has become known: runs of it that are in memory without it are brought in again."""
         for run in self.all():
             if run.machine is None and run.row.workflow == workflow and not run.ended and not is_poison(run.row):
-                self._host.spawn(self._bring_in_again(run))
+                self._host.spawn(self.bring_in_again(run))
 
-    async def _bring_in_again(self, run: ActiveRun) -> None:
+    async def bring_in_again(self, run: ActiveRun) -> None:
+        """Load a run that is in memory without its code."""
         while run.pending:
             await self._host.commits.ack()
         if self.by_id.get((run.tenant, run.run_id)) is run and not run.ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,15 +11,16 @@ from msgspec import Raw
 
 from aob.engine.active import ActiveRun
 from aob.engine.ids import check_run_id, child_run_id, input_digest
+from aob.engine.partitions import NotOwner
 from aob.engine.patience import patiently
-from aob.errors import AobError, RunExists
+from aob.errors import AobError, NoWorker, RunExists
 from aob.kernel import events as ev, flags
 from aob.kernel.failures import Failure, capture
 from aob.kernel.limits import tighter
 from aob.kernel.machine import Machine, Program
 from aob.kernel.states import TERMINAL_STATES
 from aob.kernel.steps import Step
-from aob.stores.rows import RunRow, partition_of
+from aob.stores.rows import RunRow
 from aob.workflow.definitions import ChildPlan, Workflow
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class StartRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
         timeout: seconds; None: the workflow's own.
         start_at: microseconds since 1970, or None: now.
         signal: (name, payload, id) delivered with the start.
+        child_of: (the run that waits for it or None, the step that starts it, how deep it is below the first).
         named: who asks knows the workflow by name alone; the owner adds what its definition says.
     """
 
@@ -48,12 +51,19 @@ class StartRequest(msgspec.Struct, kw_only=True, omit_defaults=True):
     overrides: dict[str, Raw] = {}
     forked_from: str | None = None
     named: bool = False
+    child_of: tuple[str | None, str, int] | None = None
 
 
 class ChildEnded(msgspec.Struct):
     """Body of a `child_ended` message, to the parent."""
 
     child: str
+
+
+class Again(msgspec.Struct):
+    """Body of an `again` message, to a child that had ended at `since`, when its parent was retried."""
+
+    since: int
 
 
 class Signal(msgspec.Struct):
@@ -140,13 +150,14 @@ class Starts:
         """
         host = self._host
         if partition is None:
-            partition = partition_of(request.tenant, request.run_id, host.store.partitions)
+            partition = host.pins.place(request.workflow, request.tenant, request.run_id)
         host.refuse_strange(partition)
         run = ActiveRun(row_of(request, host.clock.now_us(), "running", partition), self._machine(request.workflow))
         if run.machine is None:
             run.row.status, run.row.reason = "pending", host.unserved.reason(request.workflow)
             host.leave(request.tenant, request.run_id, "start", request)
         else:
+            run.row.build = host.pins.build_in(request.workflow, partition)
             self._record_start(run, request)
         host.commits.group().starts[id(run)] = run
         return run
@@ -182,7 +193,7 @@ class Starts:
         skip: dict[str, RunRow] = {}
         while True:
             for request in requests:  # before the first of them begins: later nothing can be undone
-                host.refuse_strange(partition_of(request.tenant, request.run_id, host.store.partitions))
+                host.pins.place(request.workflow, request.tenant, request.run_id)
             group = host.commits.cut(atomic=True)
             runs = [self.begin(r) for r in requests if r.run_id not in skip]
             done = host.commits.ack()
@@ -218,6 +229,7 @@ class Starts:
         """Start a run whose row another process has put into the store."""
         program = self._host.programs.get(request.workflow)
         row.status, row.reason = "pending" if program is None else "running", None
+        row.build = self._host.pins.build_in(request.workflow, row.partition)
         if request.named and program is not None:
             defined = start_request(program, bytes(request.input), request.run_id, request.tenant, request.attributes)
             defined.start_at, defined.signal = request.start_at, request.signal
@@ -228,10 +240,9 @@ class Starts:
         self._host.commits.group().summaries[id(run)] = run
         return run
 
-    def _record_start(
-        self, run: ActiveRun, request: StartRequest, parent: ev.RunStarted | None = None, step: str | None = None
-    ) -> None:
+    def _record_start(self, run: ActiveRun, request: StartRequest) -> None:
         host = self._host
+        parent, step, depth = request.child_of or (None, None, 0)
         now = host.clock.now_us()
         begins = max(request.start_at or now, now)
         limits = request.limits
@@ -247,16 +258,16 @@ class Starts:
             flags.CURRENT,
             begins + round(min(timeouts) * 1e6) if timeouts else None,
             request.attributes,
-            parent.run_id if parent is not None else None,
+            parent,
             step,
-            parent.depth + 1 if parent is not None else 0,
+            depth,
             limits,
             request.fidelity,
             request.forked_from,
             request.start_at,
             request.overrides,
         )
-        run.row.parent = event.parent
+        run.row.parent = run.row.parent or event.parent
         host.commits.add(run, event)
         if request.signal is not None:
             name, payload, signal_id = request.signal
@@ -298,10 +309,16 @@ class Starts:
         request = start_request(plan.workflow, step.input, child_id, run.tenant, {})
         assert run.machine is not None
         request.limits = tighter(request.limits, left_of(run.machine))
-        row = row_of(request, host.clock.now_us(), "running", run.row.partition)
-        child = ActiveRun(row, self._machine(request.workflow))
-        self._record_start(child, request, None if plan.detached else started, step.id)
-        child.row.parent = run.run_id
+        request.child_of = (None, step.id, 0) if plan.detached else (started.run_id, step.id, started.depth + 1)
+        partition = host.pins.beside(run.row, request.workflow, child_id, plan.detached)
+        here = partition == run.row.partition or host.owns(partition)
+        row = row_of(request, host.clock.now_us(), "running" if here else "pending", partition)
+        row.build, row.parent = host.pins.build_in(request.workflow, partition), run.run_id
+        child = ActiveRun(row, self._machine(request.workflow) if here else None)
+        if here:
+            self._record_start(child, request)
+        else:
+            host.leave(run.tenant, child_id, "start", request)
         host.commits.group().starts[id(child)] = child
         if plan.detached:
             host.commits.group().after.append(lambda: self._begun(run, step, child))
@@ -360,15 +377,31 @@ class Starts:
             if terminal is not None and not (step.done() or run.ended or run.gone):
                 self._deliver(run, step, terminal, row)
         else:
-            await host.residents.get(run.tenant, child_id)
+            with suppress(NotOwner, NoWorker):  # it tells of its end where it is
+                await host.residents.get(run.tenant, child_id)
 
     async def _begins_again(self, step: Step, row: RunRow) -> bool:
         """Whether a child that ended before its parent was retried goes on, too."""
         if not step.due or row.status == "completed" or (row.ended or 0) > step.due:
             return False
-        again = await self._host.controls.retries.open_child_again(row, step.due)
-        step.due = 0
-        return again
+        since, step.due = step.due, 0
+        try:
+            return await self._host.controls.retries.open_child_again(row, since)
+        except NotOwner:
+            self._host.leave(row.tenant, row.run_id, "again", Again(since))
+            return True
+        except BaseException:
+            step.due = since
+            raise
+
+    async def again(self, tenant: str, run_id: str, since: int) -> None:
+        """The parent of a child that has ended was retried in another partition: the child goes on, or its end is told
+        once more."""
+        row = await self._host.store.get_run(tenant, run_id)
+        if row is None or row.parent is None or row.status not in TERMINAL_STATES:
+            return
+        if (row.ended or 0) > since or not await self._host.controls.retries.open_child_again(row, since):
+            self._host.leave(tenant, row.parent, "child_ended", ChildEnded(run_id))
 
     def tell_parent(self, child: ActiveRun, event: ev.Event) -> None:
         """A child's end goes into the same commit as its parent's step, when the parent is in memory."""

@@ -14,7 +14,7 @@ from aob.errors import OperatorError, RunExists, StoreCorrupt
 from aob.kernel import events as ev
 from aob.stores.chain import follow
 from aob.stores.protocol import Store
-from aob.stores.rows import Append, EventRecord, Lease, Message, RunFilter, RunRow, TicketRow, partition_of
+from aob.stores.rows import LANES, Append, EventRecord, Lease, Message, RunFilter, RunRow, TicketRow, partition_of
 
 _PAGE = 1_000
 _COMMIT_EVENTS = 4_000
@@ -62,8 +62,8 @@ async def standing_still(store: Store, clock: Clock, name: str, ttl: float) -> A
     Args:
         name, ttl: of the lease that is taken.
     """
-    leases = await store.acquire_some(name, ttl, store.partitions)
-    if len(leases) < store.partitions:
+    leases, count = await _take_all(store, name, ttl)
+    if len(leases) < count:
         await _give_back(store, leases)
         yield None
         return
@@ -74,6 +74,17 @@ async def standing_still(store: Store, clock: Clock, name: str, ttl: float) -> A
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
         await _give_back(store, leases)
+
+
+async def _take_all(store: Store, name: str, ttl: float) -> tuple[list[Lease], int]:
+    """What is free, lanes too, and how many there are."""
+    count = store.partitions + len(store.lanes.get("", ()))
+    leases = await store.acquire_some(name, ttl, count)
+    for build, lanes in store.lanes.items():
+        if build:
+            leases += await store.acquire_some(name, ttl, len(lanes), build)
+            count += len(lanes)
+    return leases, count
 
 
 async def _give_back(store: Store, leases: list[Lease]) -> None:
@@ -110,9 +121,12 @@ async def export_runs(store: Store, names: Iterable[tuple[str, str]], still: boo
         StoreCorrupt: a payload is missing.
     """
     inbox = _by_run(await store.waiting()) if still else None
+    retired = await store.retired()
     for tenant, run_id in names:
         parcel = await _packed(store, tenant, run_id, inbox)
         if parcel is not None:
+            if parcel.row.build in retired:
+                parcel.row.build = None
             await _add_blobs(store, parcel)
             yield parcel
 
@@ -216,12 +230,15 @@ async def import_runs(
 
 
 async def _home(store: Store, row: RunRow, homes: dict[tuple[str, str], int]) -> int:
-    """The partition where a run is to live: its parent's, else its own."""
+    """The partition where a run is to live: a lane of its build, its parent's, or its own."""
+    if row.build is not None and (lanes := store.lanes.get(row.build)):
+        return lanes[partition_of(row.tenant, row.run_id, len(lanes))]
     if row.parent is not None:
-        if (row.tenant, row.parent) in homes:
-            return homes[row.tenant, row.parent]
-        if (parent := await store.get_run(row.tenant, row.parent)) is not None:
-            return parent.partition
+        home = homes.get((row.tenant, row.parent))
+        if home is None and (parent := await store.get_run(row.tenant, row.parent)) is not None:
+            home = parent.partition
+        if home is not None and home < LANES:
+            return home
     return partition_of(row.tenant, row.run_id, store.partitions)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aob.engine.active import ActiveRun
+from aob.engine.pins import PINNED
 from aob.engine.starts import StartRequest
 from aob.errors import NoWorker
 from aob.stores.rows import Message, RunRow
@@ -45,6 +46,10 @@ class Unserved:
         names = ", ".join(served[:_NAMES]) + (", …" if len(served) > _NAMES else "")
         return f"{_BEGINNING}{workflow}" + (f"; served: {names}" if served else "")
 
+    def has_code(self, row: RunRow) -> bool:
+        """Whether a run's code is served here, and it may run here."""
+        return row.workflow in self._host.programs and not self._host.pins.elsewhere(row)
+
     def holds(self, tenant: str, run_id: str) -> bool:
         """Whether this run's start waits here."""
         return (tenant, run_id) in self._kept
@@ -53,9 +58,15 @@ class Unserved:
         """Leave a message where it is, behind others to its run."""
         self._kept.setdefault((message.tenant, message.run_id), []).append(message)
 
+    def drop(self, tenant: str, run_id: str) -> None:
+        """What was kept for this run comes again."""
+        self._kept.pop((tenant, run_id), None)
+
     def say(self, row: RunRow) -> None:
         """Let a run's summary say why it does not go on."""
-        if self._host.programs and row.reason != (reason := self.reason(row.workflow)):
+        pins = self._host.pins
+        reason = pins.reason(row) if pins.elsewhere(row) else self.reason(row.workflow)
+        if self._host.programs and row.reason != reason:
             row.reason = reason
             run = ActiveRun(row, None)
             self._host.commits.group().summaries[id(run)] = run
@@ -107,9 +118,9 @@ class Unserved:
     def say_or_unsay(self, run: ActiveRun) -> None:
         """Let the summary of an open run that was loaded say whether its code is missing."""
         row = run.row
-        if run.machine is None and row.status == "running":
+        if run.machine is None and (row.status == "running" or self._host.pins.elsewhere(row)):
             self.say(row)
-        elif run.machine is not None and (row.reason or "").startswith(_BEGINNING):
+        elif run.machine is not None and (row.reason or "").startswith((_BEGINNING, PINNED)):
             row.reason = None
             self._host.commits.group().summaries[id(run)] = run
 

@@ -21,9 +21,11 @@ from aob.stores.changes import Changes
 from aob.stores.facts import Share, Spread
 from aob.stores.needs import may_go_on, still_needed
 from aob.stores.rows import (
+    LANES,
     LAST_SEQ,
     Append,
     Appended,
+    BuildRow,
     CursorRow,
     Cut,
     EventRow,
@@ -31,6 +33,7 @@ from aob.stores.rows import (
     Lease,
     LogRow,
     Message,
+    Move,
     ReplyRow,
     RunFilter,
     RunRow,
@@ -61,6 +64,9 @@ class MemoryState:
     def __init__(self, partitions: int = 1) -> None:
         self.count = partitions
         self.workers: dict[str, tuple[WorkerRow, float]] = {}
+        self.retired: set[str] = set()
+        self.draining: set[str] = set()
+        self.lanes: dict[int, str] = {}
         self.runs: dict[int, RunRow] = {}
         self.ids: dict[tuple[str, str], int] = {}
         self.events: dict[int, list[EventRow]] = {}
@@ -94,6 +100,8 @@ class MemoryState:
         parent = None if run.parent is None else self.find(run.tenant, run.parent)
         if parent is None or not may_go_on(parent):
             return None
+        if parent.partition != run.partition:
+            return parent  # which of them was first nobody knows
         return None if self._position(parent, parent.checkpoint) > self._position(run, 1) else parent
 
     def passed(self, partition: int) -> int:
@@ -169,9 +177,10 @@ class MemoryStore:
             self.state.locks[partition] = self
         return lease
 
-    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+    async def acquire_some(self, owner: str, ttl: float, most: int, build: str | None = None) -> list[Lease]:
         """See `Store.acquire_some`."""
-        known = sorted({*range(self.partitions), *self.state.partitions})
+        nobodys = {*range(self.partitions), *self.state.partitions} - self.state.lanes.keys()
+        known = self.lanes.get(build, ()) if build is not None else sorted({*nobodys, *self.lanes.get("", ())})
         leases: list[Lease] = []
         for partition in known:
             if len(leases) < most and (lease := await self.acquire(partition, owner, ttl)) is not None:
@@ -202,19 +211,66 @@ class MemoryStore:
         self._announced.add(owner)
         self.state.workers[owner] = (WorkerRow(name=owner, build=build), now + ttl)
         self.state.workers = {name: value for name, value in self.state.workers.items() if value[1] > now}
-        holders = [held.owner for held in self.state.partitions.values() if held.expires > now]
+        held = {partition: held.owner for partition, held in self.state.partitions.items() if held.expires > now}
+        lanes = Counter(owner for partition, owner in held.items() if self.state.lanes.get(partition))
+        every = Counter(held.values())
         return [
-            WorkerRow(name=name, build=row.build, partitions=holders.count(name))
+            WorkerRow(
+                name=name, build=row.build, draining=row.build in self.state.draining,
+                partitions=every[name] - lanes[name], lanes=lanes[name],
+            )
             for name, (row, _) in sorted(self.state.workers.items())
-        ]
+        ]  # fmt: skip
+
+    @property
+    def lanes(self) -> dict[str, list[int]]:
+        """See `Store.lanes`."""
+        found: dict[str, list[int]] = {}
+        for lane, build in sorted(self.state.lanes.items()):
+            found.setdefault(build, []).append(lane)
+        return found
+
+    async def make_lanes(self, build: str, count: int) -> None:
+        """See `Store.make_lanes`."""
+        self._refuse_closed()
+        lanes, state = self.state.lanes, self.state
+        if self.partitions == 1 or build in lanes.values() or build in state.retired:
+            return
+        used = {run.partition for run in state.runs.values() if run.ended is None}
+        again = [lane for lane, owner in sorted(lanes.items()) if not owner and lane not in used]
+        first = max(lanes, default=LANES - 1) + 1
+        lanes |= dict.fromkeys([*again, *range(first, first + count)][:count], build)
+
+    async def move(self, moves: Sequence[Move], build: str) -> None:
+        """See `Store.move`."""
+        for lease, _, _ in moves:
+            self._held(lease.partition, lease.epoch)
+        for lease, key, lane in moves:
+            run = self.state.runs.get(key)
+            if run is not None and run.status == "pending" and run.partition == lease.partition:
+                run.partition, run.build = lane, build
+                self._forward(run, lease.partition)
+        self._ring()
+
+    def _forward(self, run: RunRow, partition: int) -> None:
+        inbox = self.state.inbox
+        id = (partition, run.tenant, run.run_id)
+        for message in [m for m in inbox.values() if (m.partition, m.tenant, m.run_id) == id]:
+            del inbox[message.id]
+            message.partition = run.partition
+            self._send(message)
 
     async def spread(self) -> Spread:
         """See `aob.stores.facts.Divided`."""
         now = self._clock.monotonic()
-        held = Counter(held.owner for held in self.state.partitions.values() if held.expires > now)
+        held = Counter((held.owner, p >= LANES) for p, held in self.state.partitions.items() if held.expires > now)
         builds = {name: row.build for name, (row, _) in self.state.workers.items()}
-        shares = [Share(name, builds.get(name, ""), count) for name, count in sorted(held.items())]
-        return Spread(partitions=self.state.count, free=self.state.count - held.total(), shares=shares)
+        shares = [
+            Share(name, builds.get(name, ""), held[name, False], held[name, True])
+            for name in sorted({name for name, _ in held})
+        ]
+        free = self.state.count - sum(share.partitions for share in shares)
+        return Spread(partitions=self.state.count, free=free, lanes=len(self.state.lanes), shares=shares)
 
     async def raise_partitions(self, count: int) -> int:
         """See `aob.stores.facts.Divided`."""
@@ -229,6 +285,38 @@ class MemoryStore:
         self._refuse_closed()
         self.state.workers.pop(owner, None)
         self._ring()
+
+    async def builds(self) -> list[BuildRow]:
+        """See `Store.builds`."""
+        self._refuse_closed()
+        now = self._clock.monotonic()
+        workers = Counter(row.build for row, until in self.state.workers.values() if row.build and until > now)
+        runs = Counter(run.build for run in self.state.runs.values() if run.build and run.ended is None)
+        return [
+            BuildRow(
+                name=name, workers=workers[name], runs=runs[name], draining=name in self.state.draining,
+                retired=name in self.state.retired,
+            )
+            for name in sorted({*workers, *runs, *self.state.retired, *self.state.draining})
+        ]  # fmt: skip
+
+    async def retired(self) -> set[str]:
+        """See `Store.retired`."""
+        self._refuse_closed()
+        return set(self.state.retired)
+
+    async def retire(self, build: str) -> None:
+        """See `Store.retire`."""
+        self._refuse_closed()
+        self.state.retired.add(build)
+        self.state.lanes |= dict.fromkeys(self.lanes.get(build, ()), "")
+        self._ring()
+
+    async def drain(self, build: str, on: bool) -> None:
+        """See `Store.drain`."""
+        self._refuse_closed()
+        if self.partitions > 1:  # else whoever has the one does all the work
+            (self.state.draining.add if on else self.state.draining.discard)(build)
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""
@@ -591,6 +679,8 @@ class MemoryStore:
             self.state.replies[reply] = (body, expires)
 
     def _summarize(self, run: RunRow, summary: RunRow) -> None:
+        if run.status == "pending":
+            run.build = summary.build
         run.status, run.updated, run.ended, run.due = summary.status, summary.updated, summary.ended, summary.due
         run.reason, run.checkpoint, run.deaths = summary.reason, summary.checkpoint, summary.deaths
         run.attributes = dict(summary.attributes)

@@ -12,12 +12,14 @@ from typing import Protocol
 from aob.stores.rows import (
     Append,
     Appended,
+    BuildRow,
     CursorRow,
     Cut,
     EventRow,
     Lease,
     LogRow,
     Message,
+    Move,
     ReplyRow,
     RunFilter,
     RunRow,
@@ -41,6 +43,12 @@ class Store(Protocol):
     skew_us: Callable[[], int] | None
     """The store's clock minus this host's, as last measured, in microseconds; None: it is this host's clock."""
 
+    @property
+    def lanes(self) -> Mapping[str, Sequence[int]]:
+        """The partitions that are lanes, by the build whose workers alone own them, as was known last; by ""
+        those of retired builds, which are anybody's. A store with one partition has none."""
+        ...
+
     async def close(self) -> None:
         """Let go of everything; a second call does nothing."""
         ...
@@ -49,16 +57,46 @@ class Store(Protocol):
         """Say that this worker lives, for `ttl` seconds. Returns all that live, with what they hold."""
         ...
 
+    async def make_lanes(self, build: str, count: int) -> None:
+        """Give this build so many lanes, unless it has some already, or is retired."""
+        ...
+
+    async def move(self, moves: Sequence[Move], build: str) -> None:
+        """Move runs that have not begun into lanes of this build, pinned to it; what waits in the inbox for them comes
+        along under new ids, as if it were sent now. Those that are not where the lease is, or have begun, stay.
+
+        Raises:
+            LeaseLost: one of the leases' epochs is not the partition's.
+        """
+        ...
+
     async def leave(self, owner: str) -> None:
         """This worker is no longer to be counted among those that live."""
+        ...
+
+    async def builds(self) -> list[BuildRow]:
+        """Builds that are served, that open runs are pinned to, or that are retired; by name."""
+        ...
+
+    async def retired(self) -> set[str]:
+        """The builds that are retired."""
+        ...
+
+    async def retire(self, build: str) -> None:
+        """From now on what is pinned to this build may go on with any other, and its lanes are anybody's."""
+        ...
+
+    async def drain(self, build: str, on: bool) -> None:
+        """From now on workers of this build are to own its lanes alone, or (`on` is False) what others own, too."""
         ...
 
     async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
         """Take the partition when nobody holds it; None while another owner's lease lasts. `ttl` is in seconds."""
         ...
 
-    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
-        """Take up to `most` of the partitions that nobody holds."""
+    async def acquire_some(self, owner: str, ttl: float, most: int, build: str | None = None) -> list[Lease]:
+        """Take up to `most` of the partitions that nobody holds: of those that are nobody's lanes, or of this build's
+        lanes."""
         ...
 
     async def renew(self, leases: Sequence[Lease], ttl: float) -> None:

@@ -7,6 +7,9 @@ from zlib import crc32
 
 import msgspec
 
+LANES = 1 << 20
+"""Partitions from here on are lanes: runs are not hashed to them, and only the workers of one build own them."""
+
 
 class RunRow(msgspec.Struct, kw_only=True):
     """A run's summary. `key` is the store's short name for the run; 0 until the store has given one.
@@ -22,6 +25,7 @@ class RunRow(msgspec.Struct, kw_only=True):
         checkpoint: `seq` of the last checkpoint; 0 without one.
         deaths: workers that died with the run active since it last made progress.
         origin, origin_seq: for a fork: the key of the run whose events up to `origin_seq` it shares.
+        build: the build of the code that alone may run it; None: it is not pinned.
     """
 
     key: int = 0
@@ -42,6 +46,7 @@ class RunRow(msgspec.Struct, kw_only=True):
     deaths: int = 0
     origin: int | None = None
     origin_seq: int = 0
+    build: str | None = None
 
 
 class Keyed(Protocol):
@@ -166,18 +171,43 @@ class Lease(msgspec.Struct, kw_only=True):
     clean: bool = True
 
 
+Move = tuple[Lease, int, int]
+"""A run that moves: (the lease of its partition, its key, the lane)."""
+
+
 class WorkerRow(msgspec.Struct, kw_only=True):
     """A worker that lives: it announced itself, and has not left or gone silent since.
 
     Args:
         name: the owner's name, as in its leases.
         build: the build of the code that it serves.
-        partitions: how many it holds.
+        draining: its build is to own lanes alone.
+        partitions: how many it holds that are nobody's lanes.
+        lanes: how many lanes of its build it holds.
     """
 
     name: str
     build: str = ""
+    draining: bool = False
     partitions: int = 0
+    lanes: int = 0
+
+
+class BuildRow(msgspec.Struct, kw_only=True):
+    """A build of the code that is of interest: it is served, runs are pinned to it, or it is retired.
+
+    Args:
+        workers: how many live.
+        runs: open ones that are pinned to it.
+        draining: its workers are to own its lanes alone.
+        retired: what is pinned to it may go on with any build.
+    """
+
+    name: str
+    workers: int = 0
+    runs: int = 0
+    draining: bool = False
+    retired: bool = False
 
 
 class RunFilter(msgspec.Struct, kw_only=True):
@@ -219,7 +249,7 @@ class Append(msgspec.Struct, kw_only=True):
             keeps key 0 and its events are left out, unless `all_or_nothing`, where one conflict refuses the commit.
         events: in commit order; `run.key` is read after the starts were given theirs.
         summaries: rows whose mutable columns changed (status, updated, ended, due, reason, checkpoint, deaths,
-            attributes).
+            attributes; and the build of a run that was pending).
         blobs: (run, content hash `sha256:…`, bytes): large payloads that the events refer to.
         seen: (run, id) of commands that count once.
         tickets: opened or changed tickets, whole rows.

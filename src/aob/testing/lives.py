@@ -65,9 +65,9 @@ class MortalStore(QuietStore):
         """See `Store.acquire`."""
         return await self._write("acquire", lambda: self.inner.acquire(partition, owner, ttl))
 
-    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+    async def acquire_some(self, owner: str, ttl: float, most: int, build: str | None = None) -> list[Lease]:
         """See `Store.acquire_some`."""
-        return await self._write("acquire", lambda: self.inner.acquire_some(owner, ttl, most))
+        return await self._write("acquire", lambda: self.inner.acquire_some(owner, ttl, most, build))
 
     async def release(self, leases: Sequence[Lease], clean: bool = True) -> None:
         """See `Store.release`."""

@@ -15,9 +15,10 @@ from aob.clock import Clock
 from aob.engine.exporter import Exporter
 from aob.engine.handover import hand_over, quietest
 from aob.engine.host import Host
-from aob.engine.partitions import fair_share
+from aob.engine.partitions import pools
 from aob.engine.patience import PASSING
 from aob.engine.payloads import PayloadCodec
+from aob.engine.pins import LANES_OF_A_BUILD
 from aob.errors import (
     AobError,
     DuplicateDefinition,
@@ -75,11 +76,18 @@ class Worker:
         self._giving: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._watchdog: Watchdog | None = None
-        self._stopped = False
+        self._stopped = self._prepared = False
         self._free = asyncio.Event()
         self._ended = asyncio.Event()
 
+    @property
+    def pinned(self) -> list[str]:
+        """Names of the workflows whose runs stay with their build."""
+        return sorted(name for name, workflow in self.workflows.items() if workflow.pinned)
+
     async def __aenter__(self) -> Self:
+        if self.pinned and not self._settings.build:
+            telemetry.tell("no_build", workflows=", ".join(self.pinned))
         with suppress(LeaseLost, StoreLocked, StoreFull):  # as below: it is tried again
             await self._share()
         if self.host is None:
@@ -158,16 +166,28 @@ class Worker:
 
     async def _share(self) -> None:
         settings, name = self._settings, self._process.name
+        await self._prepare_lanes()
         workers = await self._store.announce(name, settings.lease_ttl, settings.build)
-        share = fair_share(self._store.partitions, workers, name)
-        held = 0 if self.host is None else len(self.host.commits.leases)
-        if held < share:
-            leases = await self._store.acquire_some(name, settings.lease_ttl, share - held)
-            if leases:
+        held = set[int]() if self.host is None else set(self.host.commits.leases)
+        too_many: list[int] = []
+        for pool in pools(self._store, settings.build, workers, name, held):
+            more = pool.too_few(name)
+            if more > 0 and (leases := await self._store.acquire_some(name, settings.lease_ttl, more, pool.build)):
                 await self._own(leases)
-        elif held > share and self.host is not None and (self._giving is None or self._giving.done()):
-            giving = hand_over(self.host, quietest(self.host, held - share), settings.drain_timeout)
+            elif more < 0 and self.host is not None:
+                too_many += quietest(self.host, -more, pool.held)
+        if too_many and self.host is not None and (self._giving is None or self._giving.done()):
+            giving = hand_over(self.host, too_many, settings.drain_timeout)
             self._giving = asyncio.get_running_loop().create_task(self._give(giving))
+
+    async def _prepare_lanes(self) -> None:
+        build = self._settings.build
+        if self._prepared or not (build and self.pinned):
+            return
+        if build in await self._store.retired():
+            telemetry.tell("build_retired", build=build, workflows=", ".join(self.pinned))
+        await self._store.make_lanes(build, LANES_OF_A_BUILD)
+        self._prepared = True
 
     async def _give(self, giving: Coroutine[Any, Any, None]) -> None:
         with suppress(LeaseLost, *PASSING):  # the host has ended, and said so

@@ -177,6 +177,8 @@ class Workflow(Generic[P, R]):
         limits: what the run and its children may use up.
         cancel_grace: seconds that cleanup may take after a cancel.
         fidelity: `fast` records a step when it finishes; `full` also when it was scheduled and started, with its input.
+        pinned: a run stays with the build whose worker began it, until it ends; else it moves on to whatever build
+            owns its partition.
     """
 
     def __init__(
@@ -188,6 +190,7 @@ class Workflow(Generic[P, R]):
         limits: Limits | None = None,
         cancel_grace: Seconds = 60.0,
         fidelity: Literal["fast", "full"] = "fast",
+        pinned: bool = False,
         child: ChildPlan | None = None,
     ) -> None:
         self.fn = fn
@@ -200,6 +203,7 @@ class Workflow(Generic[P, R]):
         self.limits = limits or Limits()
         self.cancel_grace = _seconds(cancel_grace) or 0.0
         self.fidelity: Literal["fast", "full"] = fidelity
+        self.pinned = pinned
         self.codec = SignatureCodec(fn, f"workflow {self.name}")
         self._child = child
         functools.update_wrapper(self, fn)
@@ -238,6 +242,7 @@ class WorkflowOptions(TypedDict, total=False):
     limits: Limits | None
     cancel_grace: Seconds
     fidelity: Literal["fast", "full"]
+    pinned: bool
 
 
 @overload

@@ -20,7 +20,7 @@ from aob.engine.transfer import (
 )
 from aob.errors import LeaseLost, RunExists, StoreCorrupt
 from aob.stores.memory import MemoryState, MemoryStore
-from aob.stores.rows import Append, EventRow, Lease, Message, RunRow
+from aob.stores.rows import LANES, Append, EventRow, Lease, Message, RunRow
 from aob.testing.conformance.stores.setting import Story, a_message, a_run, committed, taken, told
 
 BLOB = b'"' + b"x" * 100 + b'"'
@@ -197,3 +197,29 @@ def test_messages_keep_their_bodies_as_bytes() -> None:
     parcel = Parcel(row=a_run("r"), messages=[Message(tenant="t", run_id="r", kind="signal", body=b"\x00\xff")])
     lines = [first_line(), *lines_of(parcel), last_line(1)]
     assert next(read_parcels(lines)).messages[0].body == b"\x00\xff"
+
+
+async def test_pinned_runs_keep_their_build_and_go_into_its_lanes() -> None:
+    here, there = MemoryStore(SystemClock()), MemoryStore(SystemClock(), MemoryState(4))
+    lease = await taken(here)
+    rows = [a_run(build=build, run_id=f"{build}{end}", ended=end) for build in ("b1", "b2") for end in (None, 9)]
+    for row in rows:
+        row.status = "running" if row.ended is None else "completed"
+    child = a_run("child", parent="b1None")
+    await committed(here, Append(epochs={0: lease.epoch}, starts=[*rows, child]))
+    await here.retire("b2")
+    parcels = await all_of(here)
+    for build in ("b1", "b2"):
+        await there.make_lanes(build, 2)
+    async with standing_still(there, SystemClock(), "me", 60.0) as epochs:
+        assert epochs is not None
+        assert len(epochs) == 8
+        async with standing_still(MemoryStore(SystemClock(), there.state), SystemClock(), "you", 60.0) as none:
+            assert none is None
+        assert [n async for n in import_runs(there, epochs, parcels, False)] == [5]
+    found = {row.run_id: row for row in there.state.runs.values()}
+    assert {name: row.build for name, row in found.items()} == {
+        "b1None": "b1", "b19": "b1", "b2None": None, "b29": None, "child": None,
+    }  # fmt: skip
+    assert found["b1None"].partition in there.lanes["b1"]
+    assert max(found[name].partition for name in ("b2None", "child")) < LANES

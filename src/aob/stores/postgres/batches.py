@@ -9,7 +9,7 @@ from aob.stores.postgres import columns
 from aob.stores.postgres.holdings import Held, Holder, Holdings
 from aob.stores.rows import Append, EventRecord, RunRow, partition_of
 
-ARGUMENTS = 5 + 9 + 9 + 1 + 18 + 1 + 17
+ARGUMENTS = 5 + 9 + 10 + 1 + 19 + 1 + 17
 _LAST = (1 << 31) - 1
 _NO_EVENTS: tuple[None, ...] = (None,) * 9
 _NO_REST: tuple[Any, ...] = (False, *(None,) * 17)

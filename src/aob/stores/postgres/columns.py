@@ -14,7 +14,7 @@ _attributes = msgspec.json.Decoder(dict[str, str]).decode
 
 RUN = (
     "key, partition, tenant, run_id, workflow, status, created, updated, ended, due, input_hash, attributes, parent, "
-    "reason, checkpoint, deaths, origin, origin_seq"
+    "reason, checkpoint, deaths, origin, origin_seq, build"
 )
 EVENT = "position, run, seq, epoch, kind, version, chain, data"
 LOG = "e.partition, e.position, r.tenant, r.run_id, r.workflow, e.seq, e.kind, e.version, e.data"
@@ -22,8 +22,8 @@ MESSAGE = "id, partition, tenant, run_id, kind, body, reply, expires"
 TICKET = (
     "id, tenant, run_id, workflow, step, title, data, assignees, schema, created, deadline, status, by, reason, closed"
 )
-NO_RUNS: tuple[None, ...] = (None,) * 18
-NO_SUMMARIES: tuple[None, ...] = (None,) * 9
+NO_RUNS: tuple[None, ...] = (None,) * 19
+NO_SUMMARIES: tuple[None, ...] = (None,) * 10
 
 Column = Sequence[Any]
 
@@ -51,7 +51,7 @@ def run_columns(runs: Sequence[RunRow]) -> tuple[Column, ...]:
         [r.ended for r in runs], [r.due for r in runs], [r.input_hash for r in runs],
         [attributes_value(r.attributes) for r in runs], [r.parent for r in runs], [text(r.reason) for r in runs],
         [r.checkpoint for r in runs], [r.deaths for r in runs], [r.origin for r in runs],
-        [r.origin_seq for r in runs],
+        [r.origin_seq for r in runs], [r.build for r in runs],
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def summary_columns(runs: Sequence[RunRow]) -> tuple[Column, ...]:
     return (
         [r.key for r in runs], [r.status for r in runs], [r.updated for r in runs], [r.ended for r in runs],
         [r.due for r in runs], [text(r.reason) for r in runs], [r.checkpoint for r in runs],
-        [r.deaths for r in runs], [attributes_value(r.attributes) for r in runs],
+        [r.deaths for r in runs], [attributes_value(r.attributes) for r in runs], [r.build for r in runs],
     )  # fmt: skip
 
 
@@ -68,13 +68,13 @@ def run_row(values: Any) -> RunRow:
     """`RUN` as a run."""
     (
         key, partition, tenant, run_id, workflow, status, created, updated, ended, due, input_hash, attributes, parent,
-        reason, checkpoint, deaths, origin, origin_seq,
+        reason, checkpoint, deaths, origin, origin_seq, build,
     ) = values  # fmt: skip
     return RunRow(
         key=key, partition=partition, tenant=tenant, run_id=run_id, workflow=workflow, status=status, created=created,
         updated=updated, ended=ended, due=due, input_hash=input_hash,
         attributes=_attributes(attributes) if attributes else {}, parent=parent, reason=reason, checkpoint=checkpoint,
-        deaths=deaths, origin=origin, origin_seq=origin_seq,
+        deaths=deaths, origin=origin, origin_seq=origin_seq, build=build,
     )  # fmt: skip
 
 

@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from aob.clock import Clock
 from aob.errors import LeaseLost
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.holdings import Holdings, lost
 from aob.stores.postgres.statements import in_schema
-from aob.stores.rows import Lease, WorkerRow
+from aob.stores.rows import LANES, Lease, WorkerRow
 
 _MICROSECONDS = 1_000_000
 _AT_PARTING = 3.0
 _AT_LEAST = 1.0
+_lanes = msgspec.json.Decoder(dict[str, list[int]]).decode
 
 
 class Leases:
@@ -33,7 +36,7 @@ class Leases:
         self._turn = asyncio.Lock()
         self._skew_us: int | None = None
         schema = connections.options.schema
-        self._acquire = in_schema("select *, aob.now_us() from aob.acquire_1($1, $2, $3, $4, $5)", schema)
+        self._acquire = in_schema("select *, aob.now_us() from aob.acquire_1($1, $2, $3, $4, $5, $6)", schema)
         self._lost = in_schema("select aob.lost_1($1, $2, $3)", schema)
         self._renew = in_schema("select aob.renew_1($1, $2, $3, $4)", schema)
         self._release = in_schema(
@@ -41,18 +44,22 @@ class Leases:
         )
         self._announce = in_schema("select * from aob.announce_1($1, $2, $3)", schema)
         self._leave = in_schema("select aob.leave_1($1, $2, $3)", schema)
-        self._now = in_schema("select aob.now_us()", schema)
+        self._now = in_schema("select aob.now_us(), aob.lanes_of_builds_1()", schema)
 
     def skew_us(self) -> int:
         """The database's clock minus this host's."""
         return self._skew_us or 0
 
-    async def acquire(self, owner: str, ttl: float, most: int, only: list[int] | None = None) -> list[Lease]:
+    async def acquire(
+        self, owner: str, ttl: float, most: int, only: list[int] | None = None, build: str | None = None
+    ) -> list[Lease]:
         """See `Store.acquire_some`."""
         async with self._turn:
             before, sent = self._clock.monotonic(), self._clock.now_us()
             held = self._holdings.all_of(owner)
-            rows = await self._connections.rows(self._acquire, owner, round(ttl * _MICROSECONDS), held, only, most)
+            rows = await self._connections.rows(
+                self._acquire, owner, round(ttl * _MICROSECONDS), held, only, most, build
+            )
             if rows and held:
                 await self._see_the_others(owner, {row[2] for row in rows})
             leases: list[Lease] = []
@@ -111,12 +118,17 @@ class Leases:
             clean, self._connections.address.channel, self._news,
         )  # fmt: skip
 
-    async def announce(self, owner: str, ttl: float, build: str) -> tuple[list[WorkerRow], int]:
-        """See `Store.announce`; and how many partitions there are by now."""
+    async def announce(self, owner: str, ttl: float, build: str) -> tuple[list[WorkerRow], int, dict[str, list[int]]]:
+        """See `Store.announce`; and how many partitions there are by now, and which lanes."""
         sent = self._clock.now_us()
         rows = await self._connections.rows(self._announce, owner, build, round(ttl * _MICROSECONDS))
-        self._measured(sent, rows[0][3])
-        return [WorkerRow(name=row[0], build=row[1], partitions=row[2]) for row in rows], rows[0][4]
+        _, _, _, _, _, now, partitions, lanes = rows[0]
+        self._measured(sent, now)
+        workers = [
+            WorkerRow(name=name, build=build, draining=draining, partitions=held, lanes=in_lanes)
+            for name, build, draining, held, in_lanes, *_ in rows
+        ]
+        return workers, partitions, _lanes(lanes) if lanes else {}
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
@@ -126,11 +138,7 @@ class Leases:
         """Whoever stops does not wait for long: what is not handed over expires by itself."""
         await self._connections.trying(lambda _: self._connections.once(sql, *values), patience=_AT_PARTING)
 
-    async def measure(self) -> None:
-        """Compare the clocks."""
-        sent = self._clock.now_us()
-        ((now,),) = await self._connections.rows(self._now)
-        self._measured(sent, now)
+        self._now = in_schema("select aob.now_us(), aob.lanes_of_builds_1()", schema)
 
     def _measured(self, sent: int, database: int) -> None:
         # The database read its clock between the question and the answer. What is known already stays while that can

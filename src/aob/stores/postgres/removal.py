@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from aob.errors import NotFinished
 from aob.stores.needs import still_needed
 from aob.stores.postgres.commits import Commits
 from aob.stores.postgres.connections import Connections
+from aob.stores.postgres.driver import Rows
 from aob.stores.postgres.holdings import Holder, Holdings
 from aob.stores.postgres.statements import in_schema, marks
 from aob.stores.rows import Lease, ReplyRow, Swept
@@ -39,15 +40,19 @@ class Removal:
         ids, bodies, expires = zip(*replies, strict=True) if replies else ((), (), ())
         what, by = await self.guarded(lease, self._delete, key, list(takes), ids, bodies, expires)
         if what in ("none", "deleted"):
-            for holder in self._holdings.holders.values():
-                for id in takes:
-                    holder.told.pop(id, None)
+            self.gone(takes)
             return
         found = await self._connections.rows(self._id, key)
         run_id = found[0][0] if found else None
         if what == "open":
             raise NotFinished("only a run that has ended can be deleted; cancel or terminate it first", run_id=run_id)
         raise still_needed(run_id, by)
+
+    def gone(self, messages: Iterable[int]) -> None:
+        """These are in the inbox no more."""
+        for holder in self._holdings.holders.values():
+            for id in messages:
+                holder.told.pop(id, None)
 
     async def drop_exporter(self, exporter: str) -> int:
         """See `Store.drop_exporter`."""
@@ -59,13 +64,21 @@ class Removal:
         Raises:
             LeaseLost: the lease's epoch is not the partition's.
         """
-        epochs = {lease.partition: lease.epoch}
+        return (await self.guarded_by([lease], sql, lease.partition, *values))[0]
+
+    async def guarded_by(self, leases: Iterable[Lease], sql: str, *values: Any) -> Rows:
+        """The rows that a function of the schema returns that takes leases, and may be called again.
+
+        Raises:
+            LeaseLost: one of their epochs is not the partition's.
+        """
+        epochs = {lease.partition: lease.epoch for lease in leases}
         while True:
             holder: Holder = self._holdings.holder_of(epochs)
             rows = await self._connections.trying(
-                lambda _, holder=holder: self._connections.once(sql, holder.id, holder.fence, lease.partition, *values),
+                lambda _, holder=holder: self._connections.once(sql, holder.id, holder.fence, *values),
                 leased_until=lambda holder=holder: holder.until,
             )
             if rows[0][0] is not None:
-                return rows[0]
+                return rows
             await self._commits.see_what_is_left(holder, epochs)

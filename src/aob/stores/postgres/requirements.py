@@ -9,7 +9,11 @@ from aob.stores.postgres.migrate import migrations, schema_version
 from aob.stores.postgres.statements import in_schema
 
 OLDEST = 130000
-_NEEDED = {"migration": ("select",), "partition": ("select", "update"), "event": ("select", "insert", "delete")}
+_NEEDED = {
+    "migration": ("select",),
+    "partition": ("select", "insert", "update"),
+    "event": ("select", "insert", "delete"),
+}
 """What is needed of a table, where that is not everything: an event is never changed."""
 _SERVER = """
 select current_setting('server_version_num')::integer, current_setting('server_encoding'), current_user::text,
@@ -101,7 +105,9 @@ async def _in_schema(connections: Connections, user: str) -> list[str]:
     elif applied > newest:
         found.append(f"the schema is at {applied}, this aob knows {newest}: upgrade aob")
     else:
-        ((partitions,),) = await connections.rows(in_schema("select count(*) from aob.partition", schema))
+        ((partitions,),) = await connections.rows(
+            in_schema("select count(*) from aob.partition where build is null", schema)
+        )
         if not partitions:
             found.append("there are no partitions: restore the table partition from a copy")
     return found

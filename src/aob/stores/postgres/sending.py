@@ -33,7 +33,7 @@ class Sending:
         self._news = news
         self._partitions = partitions
         schema = connections.options.schema
-        self._send = in_schema(f"select * from aob.send_1({marks(5 + 18)})", schema)
+        self._send = in_schema(f"select * from aob.send_1({marks(5 + 19)})", schema)
         self._ids = in_schema("select nonce, id from aob.inbox where nonce = any ($1::bigint[])", schema)
         self._runs = in_schema(
             f"select {columns.RUN} from aob.run where (tenant, run_id) in "
@@ -57,6 +57,9 @@ class Sending:
             return doubled
         if starts:
             await self._partitions.settle(starts)
+        for message, start in sends:
+            if start is not None and message.partition < 0:
+                message.partition = start.partition  # nobody can move it before this is committed
         for start in starts:
             start.key = self._keys.draw()
         messages = [message for message, _ in sends]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from aob.clock import Clock
 from aob.process import Process
 from aob.stores.facts import Spread, StoreFacts
+from aob.stores.postgres.builds import Builds
 from aob.stores.postgres.commits import Commits
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.facts import facts_of
@@ -22,12 +23,14 @@ from aob.stores.postgres.watch import Watch
 from aob.stores.rows import (
     Append,
     Appended,
+    BuildRow,
     CursorRow,
     Cut,
     EventRow,
     Lease,
     LogRow,
     Message,
+    Move,
     ReplyRow,
     RunFilter,
     RunRow,
@@ -58,10 +61,12 @@ class PostgresStore:
         self._reads = Reads(connections)
         self._removal = Removal(connections, self._holdings, self._commits)
         self._trimming = Trimming(self._reads, self._removal)
+        self._builds = Builds(connections, self._removal)
+        self.lanes: dict[str, list[int]] = {}
 
     async def start(self) -> None:
-        """Learn the database's time and how many partitions there are."""
-        await self._leases.measure()
+        """Learn the database's time, and which partitions there are."""
+        self.lanes = await self._leases.measure()
         await self._partitions.look()
 
     @property
@@ -77,7 +82,7 @@ class PostgresStore:
 
     async def announce(self, owner: str, ttl: float, build: str = "") -> list[WorkerRow]:
         """See `Store.announce`."""
-        workers, partitions = await self._leases.announce(owner, ttl, build)
+        workers, partitions, self.lanes = await self._leases.announce(owner, ttl, build)
         self._partitions.learned(partitions)
         return workers
 
@@ -90,9 +95,35 @@ class PostgresStore:
         leases = await self._leases.acquire(owner, ttl, 1, [partition])
         return leases[0] if leases else None
 
-    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+    async def acquire_some(self, owner: str, ttl: float, most: int, build: str | None = None) -> list[Lease]:
         """See `Store.acquire_some`."""
-        return await self._leases.acquire(owner, ttl, most)
+        return await self._leases.acquire(owner, ttl, most, build=build)
+
+    async def builds(self) -> list[BuildRow]:
+        """See `Store.builds`."""
+        return await self._builds.all()
+
+    async def retired(self) -> set[str]:
+        """See `Store.retired`."""
+        return await self._builds.retired()
+
+    async def retire(self, build: str) -> None:
+        """See `Store.retire`."""
+        await self._builds.retire(build)
+
+    async def drain(self, build: str, on: bool) -> None:
+        """See `Store.drain`."""
+        await self._builds.drain(build, on)
+
+    async def make_lanes(self, build: str, count: int) -> None:
+        """See `Store.make_lanes`."""
+        await self._builds.make_lanes(build, count)
+        self.lanes = await self._leases.measure()
+
+    async def move(self, moves: Sequence[Move], build: str) -> None:
+        """See `Store.move`."""
+        await self._builds.move(moves, build)
+        self._watch.sent({lane for _, _, lane in moves})
 
     async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
         """See `Store.renew`."""

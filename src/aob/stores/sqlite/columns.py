@@ -15,7 +15,7 @@ _strings = msgspec.json.Decoder(list[str]).decode
 
 RUN = (
     "key, partition, tenant, run_id, workflow, status, created, updated, ended, due, input_hash, attributes, parent, "
-    "reason, checkpoint, deaths, origin, origin_seq"
+    "reason, checkpoint, deaths, origin, origin_seq, build"
 )
 EVENT = "position, run, seq, epoch, kind, version, chain, data"
 LOG = "r.partition, e.position, r.tenant, r.run_id, r.workflow, e.seq, e.kind, e.version, e.data"
@@ -40,7 +40,7 @@ def run_values(run: RunRow) -> tuple[Any, ...]:
     return (
         run.key, run.partition, run.tenant, run.run_id, run.workflow, run.status, run.created, run.updated, run.ended,
         run.due, run.input_hash, attributes_value(run), run.parent, run.reason, run.checkpoint, run.deaths, run.origin,
-        run.origin_seq,
+        run.origin_seq, run.build,
     )  # fmt: skip
 
 
@@ -53,13 +53,13 @@ def run_row(values: tuple[Any, ...]) -> RunRow:
     """`RUN` as a run."""
     (
         key, partition, tenant, run_id, workflow, status, created, updated, ended, due, input_hash, attributes, parent,
-        reason, checkpoint, deaths, origin, origin_seq,
+        reason, checkpoint, deaths, origin, origin_seq, build,
     ) = values  # fmt: skip
     return RunRow(
         key=key, partition=partition, tenant=tenant, run_id=run_id, workflow=workflow, status=status, created=created,
         updated=updated, ended=ended, due=due, input_hash=input_hash,
         attributes=_attributes(attributes) if attributes else {}, parent=parent, reason=reason, checkpoint=checkpoint,
-        deaths=deaths, origin=origin, origin_seq=origin_seq,
+        deaths=deaths, origin=origin, origin_seq=origin_seq, build=build,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ _START = (
 _EVENT = f"insert into event ({columns.EVENT}) values ({columns.marks(columns.EVENT)})"
 _SUMMARY = (
     "update run set status = ?, updated = ?, ended = ?, due = ?, reason = ?, checkpoint = ?, deaths = ?, "
-    "attributes = ? where key = ?"
+    "attributes = ?, build = case when status = 'pending' then ? else build end where key = ?"
 )
 _SEND = "insert into inbox (partition, tenant, run_id, kind, body, reply, expires) values (?, ?, ?, ?, ?, ?, ?)"
 _USE = (
@@ -140,7 +140,7 @@ class Commits:
         if batch.summaries:
             many(_SUMMARY, [
                 (r.status, r.updated, r.ended, r.due, r.reason, r.checkpoint, r.deaths,
-                 columns.attributes_value(r), r.key)
+                 columns.attributes_value(r), r.build, r.key)
                 for r in batch.summaries if r.key
             ])  # fmt: skip
         if batch.takes or batch.replies:

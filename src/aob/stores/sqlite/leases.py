@@ -28,6 +28,8 @@ class Leases:
         self._commits = commits
         self._clock = clock
         self._locks: dict[int, tuple[int, FileLock]] = {}
+        self.builds: dict[str, str] = {}
+        """The build that each owner of this process serves."""
         commits.on_lost = self.lost
 
     async def acquire(self, partition: int, owner: str, ttl: float) -> Lease | None:
@@ -56,6 +58,11 @@ class Leases:
         await self._writer.run(lambda: self._release(leases, clean))
         for lease in leases:
             self.lost(lease.partition, lease.epoch)
+
+    async def retire(self, build: str) -> None:
+        """See `Store.retire`."""
+        sql = "insert or ignore into retired_build (name) values (?)"
+        await self._writer.run(lambda: self._writer.connection.execute(sql, (build,)))
 
     def _hold_lock(self, lease: Lease) -> bool:
         epoch, lock = self._locks.get(lease.partition, (0, None))
@@ -87,8 +94,9 @@ class Leases:
                 return None
             epoch, clean = before + 1, bool(released)
         self._writer.connection.execute(
-            "insert or replace into partition (id, owner, epoch, expires, locked, released) values (?, ?, ?, ?, ?, 0)",
-            (partition, owner, epoch, now + ttl, int(locked)),
+            "insert or replace into partition (id, owner, epoch, expires, locked, released, build) "
+            "values (?, ?, ?, ?, ?, 0, ?)",
+            (partition, owner, epoch, now + ttl, int(locked), self.builds.get(owner, "")),
         )
         self._commits.forget(partition)
         return Lease(partition=partition, owner=owner, epoch=epoch, clean=clean)

@@ -12,12 +12,14 @@ from aob.stores.facts import StoreFacts
 from aob.stores.rows import (
     Append,
     Appended,
+    BuildRow,
     CursorRow,
     Cut,
     EventRow,
     Lease,
     LogRow,
     Message,
+    Move,
     ReplyRow,
     RunFilter,
     RunRow,
@@ -25,6 +27,7 @@ from aob.stores.rows import (
     TicketRow,
     WorkerRow,
 )
+from aob.stores.sqlite.builds import builds_of, retired_builds
 from aob.stores.sqlite.commits import Commits
 from aob.stores.sqlite.facts import facts_of
 from aob.stores.sqlite.leases import Leases
@@ -42,6 +45,7 @@ class SqliteStore:
     """See `aob.stores.protocol.Store`. Made by `open_store`; used from one event loop."""
 
     partitions: int = 1
+    lanes: Mapping[str, Sequence[int]] = {}
     skew_us: Callable[[], int] | None = None
 
     def __init__(self, url: str, clock: Clock, process: Process, options: SqliteOptions) -> None:
@@ -72,9 +76,9 @@ class SqliteStore:
         """See `Store.acquire`."""
         return await self._leases.acquire(partition, owner, ttl)
 
-    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+    async def acquire_some(self, owner: str, ttl: float, most: int, build: str | None = None) -> list[Lease]:
         """See `Store.acquire_some`."""
-        lease = await self.acquire(0, owner, ttl) if most > 0 else None
+        lease = await self.acquire(0, owner, ttl) if most > 0 and build is None else None
         return [] if lease is None else [lease]
 
     async def renew(self, leases: Sequence[Lease], ttl: float) -> None:
@@ -88,10 +92,32 @@ class SqliteStore:
 
     async def announce(self, owner: str, ttl: float, build: str = "") -> list[WorkerRow]:
         """See `Store.announce`: there is one partition, and whoever has it does all the work."""
+        self._leases.builds[owner] = build
         return [WorkerRow(name=owner, build=build)]
 
     async def leave(self, owner: str) -> None:
         """See `Store.leave`."""
+
+    async def builds(self) -> list[BuildRow]:
+        """See `Store.builds`: of those that are served, that of the owner is known."""
+        return builds_of(self._reads, facts_of(self._reads, self.path, self._clock).owner_lives)
+
+    async def retired(self) -> set[str]:
+        """See `Store.retired`."""
+        return retired_builds(self._reads)
+
+    async def retire(self, build: str) -> None:
+        """See `Store.retire`."""
+        await self._leases.retire(build)
+
+    async def drain(self, build: str, on: bool) -> None:
+        """See `Store.drain`: whoever has the one partition does all the work."""
+
+    async def make_lanes(self, build: str, count: int) -> None:
+        """See `Store.make_lanes`: there is one partition."""
+
+    async def move(self, moves: Sequence[Move], build: str) -> None:
+        """See `Store.move`: there are no lanes."""
 
     async def append(self, batch: Append) -> Appended:
         """See `Store.append`."""

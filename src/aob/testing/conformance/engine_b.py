@@ -14,6 +14,7 @@ from aob.testing.conformance.engine_b_fork import ForkTests
 from aob.testing.conformance.engine_b_gaps import GapTests
 from aob.testing.conformance.engine_b_limits import LimitTests
 from aob.testing.conformance.engine_b_pause import PauseTests
+from aob.testing.conformance.engine_b_pins import PinTests
 from aob.testing.conformance.engine_b_retry import RetryTests
 from aob.testing.conformance.engine_b_sagas import SagaTests
 from aob.testing.conformance.engine_b_signals import SignalTests
@@ -37,5 +38,6 @@ class EngineConformanceB(
     ChildTests,
     ExporterTests,
     UnservedTests,
+    PinTests,
 ):
     """Subclass it beside `EngineConformance`."""

@@ -12,6 +12,7 @@ The tests are plain coroutine methods; pytest runs them with `pytest-asyncio` in
 
 from __future__ import annotations
 
+from aob.testing.conformance.stores.builds import BuildTests
 from aob.testing.conformance.stores.commits import CommitTests
 from aob.testing.conformance.stores.inbox import InboxTests
 from aob.testing.conformance.stores.leases import LeaseTests
@@ -22,5 +23,7 @@ from aob.testing.conformance.stores.setting import Opener as Opener, TurnedClock
 from aob.testing.conformance.stores.trimming import TrimmingTests
 
 
-class StoreConformance(LeaseTests, CommitTests, InboxTests, ReadTests, RemovalTests, TrimmingTests, LogTests):
+class StoreConformance(
+    LeaseTests, CommitTests, InboxTests, ReadTests, RemovalTests, TrimmingTests, LogTests, BuildTests
+):
     """Everything that is asked of a store; see `aob.stores.protocol`."""

@@ -201,11 +201,11 @@ class SimStore:
 
         return await self._call("acquire", acquire)
 
-    async def acquire_some(self, owner: str, ttl: float, most: int) -> list[Lease]:
+    async def acquire_some(self, owner: str, ttl: float, most: int, build: str | None = None) -> list[Lease]:
         """See `Store.acquire_some`."""
 
         async def acquire() -> list[Lease]:
-            leases = await self.inner.acquire_some(owner, ttl, most)
+            leases = await self.inner.acquire_some(owner, ttl, most, build)
             for lease in leases:
                 self._witness.acquired(self._life, lease)
             return leases
@@ -295,7 +295,7 @@ _REFUSALS = frozenset(("locked", "full", "lost", "unavailable"))
 _WRITES = frozenset(
     (
         "append", "send", "acquire", "acquire_some", "renew", "release", "sweep", "delete_run", "take_reply",
-        "announce", "leave",
+        "announce", "leave", "make_lanes", "move", "retire", "drain",
     )
 )  # fmt: skip
 

@@ -26,10 +26,18 @@ create table aob.partition (
     owner       bigint,                     -- worker.id; null: free
     epoch       integer not null default 0,
     clean       boolean not null default true,
-    position    bigint not null default 0   -- as of the last deletion: the last position that was used
+    position    bigint not null default 0,  -- as of the last deletion: the last position that was used
+    build       text                        -- of a lane: whose workers alone may own it
 ) with (fillfactor = 50);
 create index partition_owner on aob.partition (owner);
 insert into aob.partition (id) select generate_series(0, 255);
+
+-- Builds whose workers are to own lanes alone, and those that are over: what is pinned to them may go on with any build.
+create table aob.build (
+    name        text primary key,
+    draining    boolean not null default false,
+    retired     boolean not null default false
+);
 
 create table aob.run (
     key         bigint primary key,
@@ -49,7 +57,8 @@ create table aob.run (
     input_hash  bytea not null,
     attributes  jsonb,
     parent      text,
-    reason      text
+    reason      text,
+    build       text                        -- of the code that alone may run it; null: it is not pinned
 ) with (fillfactor = 85);
 -- Of what finds a run by its id, one index alone begins with the tenant: plans made while the tables are empty have no
 -- other to choose.
@@ -62,6 +71,7 @@ create index run_active on aob.run (partition, key) where ended is null and stat
 create index run_waiting on aob.run (partition, key) where ended is null and status = 'waiting';
 create index run_ended on aob.run (partition, ended) where ended is not null;
 create index run_origin on aob.run (origin) where origin is not null;
+create index run_build on aob.run (build) where build is not null and ended is null;
 
 -- Appended to, never changed. `position` is the partition's, numbered by its owner; `seq` the run's.
 create table aob.event (

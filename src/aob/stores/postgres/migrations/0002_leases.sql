@@ -12,10 +12,12 @@ begin
     return v_id;
 end $$;
 
--- Takes up to `p_most` free partitions (of `p_only`, unless that is null) and extends the worker's leases.
+-- Takes up to `p_most` free partitions and extends the worker's leases: of `p_only`, or, where that is null, lanes of
+-- the build, or, where that is null too, those that are nobody's lanes.
 -- Its own count as free when they have expired, or are not among those that it knows of (`p_held`): it asked for them
 -- before, and the answer was lost.
-create function aob.acquire_1(p_name text, p_ttl bigint, p_held integer[], p_only integer[], p_most integer)
+create function aob.acquire_1(p_name text, p_ttl bigint, p_held integer[], p_only integer[], p_most integer,
+    p_build text default null)
 returns table (worker bigint, fence bigint, id integer, epoch integer, clean boolean, last bigint)
 language plpgsql as $$
 #variable_conflict use_column
@@ -32,7 +34,7 @@ begin
     v_taken := array(
         select p.id from aob.partition p
         where (p.owner is null or p.owner = any (v_dead) or (p.owner = v_worker and p.id <> all (p_held)))
-        and (p_only is null or p.id = any (p_only))
+        and case when p_only is null then p.build is not distinct from p_build else p.id = any (p_only) end
         order by p.owner nulls first, random() limit p_most for update skip locked
     );
     update aob.worker w set fence = w.fence + 1
@@ -90,9 +92,18 @@ end $$;
 create function aob.fence_1(p_worker bigint) returns bigint language sql volatile
 as $$ update aob.worker set fence = fence + 1 where id = p_worker returning fence $$;
 
--- Says that a worker lives; all that do, with the number of partitions they hold.
+-- The lanes by build, as JSON; by '' those that are anybody's.
+create function aob.lanes_of_builds_1() returns text language sql stable as $$
+    select jsonb_object_agg(coalesce(l.build, ''), l.ids)::text from (
+        select p.build, jsonb_agg(p.id order by p.id) as ids from aob.partition p where p.id >= 1048576 group by p.build
+    ) l
+$$;
+
+-- Says that a worker lives; all that do, with the number of partitions and of lanes they hold. `total`: the partitions to
+-- which runs are hashed; `lanes`: the others, by build.
 create function aob.announce_1(p_name text, p_build text, p_ttl bigint)
-returns table (name text, build text, held bigint, now bigint, total bigint) language plpgsql as $$
+returns table (name text, build text, draining boolean, held bigint, in_lanes bigint, now bigint, total bigint, lanes text)
+language plpgsql as $$
 #variable_conflict use_column
 declare
     v_now bigint;
@@ -103,10 +114,14 @@ begin
     delete from aob.worker w where w.announced < v_now - 86400000000 and w.expires < v_now - 86400000000
         and not exists (select 1 from aob.partition p where p.owner = w.id);
     return query
-        select w.name, w.build,
-            case when w.expires > v_now then (select count(*) from aob.partition p where p.owner = w.id) else 0 end,
-            v_now, (select count(*) from aob.partition)
-        from aob.worker w where w.announced > v_now order by w.name;
+        select w.name, w.build, coalesce(b.draining, false),
+            coalesce(h.held, 0), coalesce(h.in_lanes, 0),
+            v_now, (select count(*) from aob.partition p where p.id < 1048576), aob.lanes_of_builds_1()
+        from aob.worker w left join aob.build b on b.name = w.build left join lateral (
+            select count(*) filter (where p.build is null) as held, count(p.build) as in_lanes
+            from aob.partition p where p.owner = w.id and w.expires > v_now
+        ) h on true
+        where w.announced > v_now order by w.name;
 end $$;
 
 create function aob.leave_1(p_name text, p_channel text, p_news text) returns void language sql volatile as $$

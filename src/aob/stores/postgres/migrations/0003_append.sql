@@ -10,12 +10,12 @@ create function aob.append_1(
     e_run bigint[], e_seq integer[], e_partition integer[], e_epoch integer[], e_position bigint[],
     e_kind text[], e_version smallint[], e_chain bigint[], e_data bytea[],
     u_key bigint[], u_status text[], u_updated bigint[], u_ended bigint[], u_due bigint[], u_reason text[],
-    u_checkpoint integer[], u_deaths integer[], u_attributes text[],
+    u_checkpoint integer[], u_deaths integer[], u_attributes text[], u_build text[],
     p_takes bigint[],
     s_key bigint[], s_partition integer[], s_tenant text[], s_run_id text[], s_workflow text[], s_status text[],
     s_created bigint[], s_updated bigint[], s_ended bigint[], s_due bigint[], s_input_hash bytea[], s_attributes
     text[], s_parent text[], s_reason text[], s_checkpoint integer[], s_deaths integer[], s_origin bigint[],
-    s_origin_seq integer[],
+    s_origin_seq integer[], s_build text[],
     p_rest boolean,
     n_run bigint[], n_id text[], b_run bigint[], b_digest text[], b_data bytea[], b_seq integer[],
     r_id text[], r_body bytea[], r_expires bigint[],
@@ -61,7 +61,7 @@ begin
     if s_key is not null then
         perform aob.put_runs_1(
             s_key, s_partition, s_tenant, s_run_id, s_workflow, s_status, s_created, s_updated, s_ended, s_due,
-            s_input_hash, s_attributes, s_parent, s_reason, s_checkpoint, s_deaths, s_origin, s_origin_seq
+            s_input_hash, s_attributes, s_parent, s_reason, s_checkpoint, s_deaths, s_origin, s_origin_seq, s_build
         );
     end if;
     if e_run is not null then
@@ -71,9 +71,10 @@ begin
     if u_key is not null then
         update aob.run r set
             status = u.status, updated = u.updated, ended = u.ended, due = u.due, reason = u.reason,
-            checkpoint = u.checkpoint, deaths = u.deaths, attributes = u.attributes::jsonb
-            from unnest(u_key, u_status, u_updated, u_ended, u_due, u_reason, u_checkpoint, u_deaths, u_attributes)
-                as u (key, status, updated, ended, due, reason, checkpoint, deaths, attributes)
+            checkpoint = u.checkpoint, deaths = u.deaths, attributes = u.attributes::jsonb,
+            build = case when r.status = 'pending' then u.build else r.build end
+            from unnest(u_key, u_status, u_updated, u_ended, u_due, u_reason, u_checkpoint, u_deaths, u_attributes, u_build)
+                as u (key, status, updated, ended, due, reason, checkpoint, deaths, attributes, build)
             where r.key = u.key;
     end if;
     if p_takes is not null then
@@ -93,18 +94,18 @@ create function aob.put_runs_1(
     s_key bigint[], s_partition integer[], s_tenant text[], s_run_id text[], s_workflow text[], s_status text[],
     s_created bigint[], s_updated bigint[], s_ended bigint[], s_due bigint[], s_input_hash bytea[], s_attributes
     text[], s_parent text[], s_reason text[], s_checkpoint integer[], s_deaths integer[], s_origin bigint[],
-    s_origin_seq integer[]
+    s_origin_seq integer[], s_build text[]
 ) returns void language sql volatile as $$
     insert into aob.run
         (key, partition, tenant, run_id, workflow, status, created, updated, ended, due, input_hash, attributes,
-         parent, reason, checkpoint, deaths, origin, origin_seq)
+         parent, reason, checkpoint, deaths, origin, origin_seq, build)
         select key, partition, tenant, run_id, workflow, status, created, updated, ended, due, input_hash,
-               attributes::jsonb, parent, reason, checkpoint, deaths, origin, origin_seq
+               attributes::jsonb, parent, reason, checkpoint, deaths, origin, origin_seq, build
         from unnest(
             s_key, s_partition, s_tenant, s_run_id, s_workflow, s_status, s_created, s_updated, s_ended, s_due,
-            s_input_hash, s_attributes, s_parent, s_reason, s_checkpoint, s_deaths, s_origin, s_origin_seq
+            s_input_hash, s_attributes, s_parent, s_reason, s_checkpoint, s_deaths, s_origin, s_origin_seq, s_build
         ) as s (key, partition, tenant, run_id, workflow, status, created, updated, ended, due, input_hash,
-                attributes, parent, reason, checkpoint, deaths, origin, origin_seq)
+                attributes, parent, reason, checkpoint, deaths, origin, origin_seq, build)
 $$;
 
 -- What few commits have: ids of commands that count once, large payloads, answers, cursors, tickets, messages.
@@ -163,6 +164,11 @@ begin
     end if;
 end $$;
 
+-- The partition of a run that has not begun, which may be about to move: it stays there until the message is in its
+-- inbox, or the message follows.
+create function aob.pending_1(p_tenant text, p_run_id text) returns integer language sql volatile
+as $$ select r.partition from aob.run r where r.tenant = p_tenant and r.run_id = p_run_id for key share $$;
+
 -- Puts messages into the inbox, in order: each into its partition, or else its run's, or else the one it would have.
 create function aob.put_messages_1(p_sends text, m_body bytea[])
 returns table (place integer, id bigint, partition integer) language plpgsql as $$
@@ -173,8 +179,9 @@ begin
             insert into aob.inbox (nonce, partition, tenant, run_id, kind, body, reply, expires)
                 select m.nonce,
                        coalesce(m.partition,
-                                (select r.partition from aob.run r where r.tenant = m.tenant and r.run_id = m.run_id),
-                                m.other),
+                                (select r.partition from aob.run r
+                                 where r.tenant = m.tenant and r.run_id = m.run_id and r.status <> 'pending'),
+                                aob.pending_1(m.tenant, m.run_id), m.other),
                        m.tenant, m.run_id, m.kind, m_body[m.place], m.reply, m.expires
                 from json_to_recordset(p_sends::json) as m
                     (place integer, nonce bigint, partition integer, other integer, tenant text, run_id text, kind text,

@@ -7,7 +7,7 @@ create function aob.send_1(
     s_key bigint[], s_partition integer[], s_tenant text[], s_run_id text[], s_workflow text[], s_status text[],
     s_created bigint[], s_updated bigint[], s_ended bigint[], s_due bigint[], s_input_hash bytea[], s_attributes
     text[], s_parent text[], s_reason text[], s_checkpoint integer[], s_deaths integer[], s_origin bigint[],
-    s_origin_seq integer[]
+    s_origin_seq integer[], s_build text[]
 ) returns table (what text, place integer, id bigint, partition integer) language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
 as $$
@@ -23,7 +23,7 @@ begin
         end if;
         perform aob.put_runs_1(
             s_key, s_partition, s_tenant, s_run_id, s_workflow, s_status, s_created, s_updated, s_ended, s_due,
-            s_input_hash, s_attributes, s_parent, s_reason, s_checkpoint, s_deaths, s_origin, s_origin_seq
+            s_input_hash, s_attributes, s_parent, s_reason, s_checkpoint, s_deaths, s_origin, s_origin_seq, s_build
         );
     end if;
     if p_nonce is not null then

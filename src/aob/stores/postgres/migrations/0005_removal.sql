@@ -16,7 +16,8 @@ create function aob.position_1(p_run bigint, p_seq integer) returns bigint langu
 as $$ select coalesce((select e.position from aob.event e where e.run = p_run and e.seq = p_seq), 0) $$;
 
 -- Ended runs of these keys, as the order of their ends; `last`: the position of the last event; `parent`: the run that
--- started it and may ask for its result again, for it has passed no checkpoint since.
+-- started it and may ask for its result again, for it has passed no checkpoint since (of another partition's nobody knows
+-- which was first).
 create function aob.needed_1(p_keys bigint[])
 returns table (key bigint, ended bigint, last bigint, parent text) language sql stable as $$
     select r.key, r.ended,
@@ -24,8 +25,8 @@ returns table (key bigint, ended bigint, last bigint, parent text) language sql 
         (
             select p.run_id from aob.run p where p.tenant = r.tenant and p.run_id = r.parent
             and p.status not in ('completed', 'terminated') and (p.status <> 'cancelled' or p.parent is not null)
-            and aob.position_1(p.key, p.checkpoint)
-                <= coalesce((select e.position from aob.event e where e.run = r.key order by e.seq limit 1), 0)
+            and (p.partition <> r.partition or aob.position_1(p.key, p.checkpoint)
+                <= coalesce((select e.position from aob.event e where e.run = r.key order by e.seq limit 1), 0))
         )
     from aob.run r where r.key = any (p_keys) order by r.ended, r.key
 $$;
