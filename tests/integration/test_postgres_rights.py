@@ -19,6 +19,7 @@ from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.migrate import migrate, migrations
 from aob.stores.postgres.options import address_of
 from aob.stores.rows import Append
+from aob.testing.conformance.stores.builds import pending
 from aob.testing.conformance.stores.setting import Story, a_message, a_run, committed, ended, started, taken, told
 from aob.testing.conformance.stores.trimming import a_pass, cut
 from tests.postgres_cluster import Cluster
@@ -27,7 +28,7 @@ GRANTS = """
 grant usage on schema {schema} to {role};
 grant select, insert, update, delete on all tables in schema {schema} to {role};
 revoke insert, update, delete on {schema}.migration from {role};
-revoke delete on {schema}.partition from {role};
+revoke insert, delete on {schema}.partition from {role};
 revoke update on {schema}.event from {role};
 """
 
@@ -85,6 +86,16 @@ class TestRights:
             await store.announce("w", 5.0)
             await store.renew([lease], 5.0)
             await store.delete_run(lease, run.key)
+            await store.make_lanes("b1", 2)
+            row = await pending(store, "pinned", "1")
+            found = await store.run_by_key(row.key)
+            assert found is not None
+            home = await taken(store, found.partition, "w") if found.partition else lease
+            await store.move([(home, row.key, store.lanes["b1"][0])], "b1")
+            assert {m.partition for m in await store.waiting()} == {store.lanes["b1"][0], 1}
+            await store.drain("b1", True)
+            await store.retire("b1")
+            assert [(b.name, b.runs, b.retired) for b in await store.builds()] == [("b1", 1, True)]
             await store.release([lease])
             assert await store.check() == []
 

@@ -13,7 +13,7 @@ from aob.errors import LeaseLost
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.holdings import Holdings, lost
 from aob.stores.postgres.statements import in_schema
-from aob.stores.rows import LANES, Lease, WorkerRow
+from aob.stores.rows import Lease, WorkerRow
 
 _MICROSECONDS = 1_000_000
 _AT_PARTING = 3.0
@@ -138,7 +138,12 @@ class Leases:
         """Whoever stops does not wait for long: what is not handed over expires by itself."""
         await self._connections.trying(lambda _: self._connections.once(sql, *values), patience=_AT_PARTING)
 
-        self._now = in_schema("select aob.now_us(), aob.lanes_of_builds_1()", schema)
+    async def measure(self) -> dict[str, list[int]]:
+        """Compare the clocks; which lanes there are."""
+        sent = self._clock.now_us()
+        ((now, lanes),) = await self._connections.rows(self._now)
+        self._measured(sent, now)
+        return _lanes(lanes) if lanes else {}
 
     def _measured(self, sent: int, database: int) -> None:
         # The database read its clock between the question and the answer. What is known already stays while that can

@@ -9,11 +9,7 @@ from aob.stores.postgres.migrate import migrations, schema_version
 from aob.stores.postgres.statements import in_schema
 
 OLDEST = 130000
-_NEEDED = {
-    "migration": ("select",),
-    "partition": ("select", "insert", "update"),
-    "event": ("select", "insert", "delete"),
-}
+_NEEDED = {"migration": ("select",), "partition": ("select", "update"), "event": ("select", "insert", "delete")}
 """What is needed of a table, where that is not everything: an event is never changed."""
 _SERVER = """
 select current_setting('server_version_num')::integer, current_setting('server_encoding'), current_user::text,
@@ -31,6 +27,7 @@ _FUNCTIONS = """
 select p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = $1 and not has_function_privilege(p.oid, 'execute') order by 1
 """
+_PARTITIONS = "select count(*) from aob.partition where id < 1048576"
 _INVALID = """
 select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid
 join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and not i.indisvalid order by 1
@@ -105,9 +102,7 @@ async def _in_schema(connections: Connections, user: str) -> list[str]:
     elif applied > newest:
         found.append(f"the schema is at {applied}, this aob knows {newest}: upgrade aob")
     else:
-        ((partitions,),) = await connections.rows(
-            in_schema("select count(*) from aob.partition where build is null", schema)
-        )
+        ((partitions,),) = await connections.rows(in_schema(_PARTITIONS, schema))
         if not partitions:
             found.append("there are no partitions: restore the table partition from a copy")
     return found

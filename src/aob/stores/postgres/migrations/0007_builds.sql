@@ -1,7 +1,10 @@
 -- Lanes: partitions that only workers of one build own, where the runs live that are pinned to it.
 
 -- Makes lanes of a build, unless it has some or is retired. Lanes of retired builds serve again when nothing in them is open.
-create function aob.lanes_1(p_build text, p_count integer) returns void language plpgsql as $$
+-- It does so as the owner of the schema: nobody else may make partitions.
+create function aob.lanes_1(p_build text, p_count integer) returns void language plpgsql
+security definer set search_path = pg_catalog, pg_temp
+as $$
 declare
     v_found integer;
 begin
