@@ -149,6 +149,7 @@ class BuildTests(StoreSetting):
             lease, lane = await taken(a, found.partition), await taken(a, lanes[0])
             before = await unread(a, lease, lane)
             assert ("r", "signal", b'"2"') in before
+            assert await unread(a, lease, lane) == []
             await a.move([(lease, row.key, lanes[0])], "b1")
             await b.send(a_message("r", "signal", partition=-1, body=b'"3"'))
             sent = [("r", "start", b'{"n":1}'), *(("r", "signal", f'"{n}"'.encode()) for n in (1, 2, 3))]
@@ -183,6 +184,9 @@ class BuildTests(StoreSetting):
             await store.move([(first, row.key, lanes[1])], "b1")
             assert await store.waiting(lanes[1]) == []
             assert await unread(store, second) == []
+            still = await store.run_by_key(row.key)
+            assert still is not None
+            assert still.partition == lanes[0]
 
     async def test_a_move_under_a_lost_lease_is_refused(self) -> None:
         async with self.opened(2) as (clock, (a, b)):
