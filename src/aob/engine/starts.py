@@ -384,15 +384,13 @@ class Starts:
         """Whether a child that ended before its parent was retried goes on, too."""
         if not step.due or row.status == "completed" or (row.ended or 0) > step.due:
             return False
-        since, step.due = step.due, 0
         try:
-            return await self._host.controls.retries.open_child_again(row, since)
+            again = await self._host.controls.retries.open_child_again(row, step.due)
         except NotOwner:
-            self._host.leave(row.tenant, row.run_id, "again", Again(since))
-            return True
-        except BaseException:
-            step.due = since
-            raise
+            self._host.leave(row.tenant, row.run_id, "again", Again(step.due))
+            again = True
+        step.due = 0
+        return again
 
     async def again(self, tenant: str, run_id: str, since: int) -> None:
         """The parent of a child that has ended was retried in another partition: the child goes on, or its end is told
