@@ -382,7 +382,7 @@ class Starts:
 
     async def _begins_again(self, step: Step, row: RunRow) -> bool:
         """Whether a child that ended before its parent was retried goes on, too."""
-        if not step.due or row.status == "completed" or (row.ended or 0) > step.due:
+        if not _is_asked_again(step, row):
             return False
         try:
             again = await self._host.controls.retries.open_child_again(row, step.due)
@@ -422,6 +422,8 @@ class Starts:
         parent = await host.residents.at_hand(tenant, parent_id)
         step = self._step_of(parent, run_id)
         if row is not None and step is not None and terminal is not None:
+            if _is_asked_again(step, row):
+                return  # that was before the parent was retried, and the child is about to go on
             self._deliver(parent, step, terminal, row)
         elif parent.machine is None and parent.row.status == "waiting":
             # its code is not served here: who serves it next must look at it
@@ -464,6 +466,11 @@ class Starts:
         """Cancel a child with the next commit."""
         reason = f"its parent {parent.run_id} ended or cancelled it"
         self._host.leave(parent.tenant, child_id, "cancel", Reason(reason))
+
+
+def _is_asked_again(step: Step, row: RunRow) -> bool:
+    """Whether a child ended, and not well, before its parent was retried, and has yet to be asked to go on."""
+    return step.due > 0 and row.status != "completed" and (row.ended or 0) <= step.due
 
 
 def left_of(machine: Machine) -> dict[str, float]:
