@@ -24,7 +24,10 @@ _PATIENCE = 60.0
 
 @cache
 def postgres_programs() -> Path | None:
-    """The directory with `initdb` and `postgres`: the newest of Debian's, else what `pg_config` or the PATH says."""
+    """The directory with `initdb` and `postgres`: AOB_TEST_POSTGRES, or else the newest of Debian's, or else what
+    `pg_config` or the PATH says."""
+    if named := os.environ.get("AOB_TEST_POSTGRES"):
+        return Path(named)
     debian = sorted(glob("/usr/lib/postgresql/*/bin"), key=lambda d: float(Path(d).parent.name), reverse=True)
     found = [Path(d) for d in debian]
     if shutil.which("pg_config"):

@@ -3,8 +3,7 @@
 from aob.process import SystemProcess
 from aob.stores.memory import MemoryState, MemoryStore, open_store
 from aob.stores.protocol import Store
-from aob.testing.conformance.store import Opener, StoreConformance, TurnedClock
-from aob.testing.conformance.stores.partitions import PartitionTests
+from aob.testing.conformance.store import Opener, PartitionTests, StoreConformance, TurnedClock
 
 
 class TestMemoryStore(StoreConformance, PartitionTests):

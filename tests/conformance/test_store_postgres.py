@@ -15,8 +15,7 @@ from aob.stores.postgres.migrate import migrate
 from aob.stores.postgres.options import Address, address_of
 from aob.stores.postgres.store import PostgresStore
 from aob.stores.protocol import Store
-from aob.testing.conformance.store import Opener, StoreConformance, TurnedClock
-from aob.testing.conformance.stores.partitions import PartitionTests
+from aob.testing.conformance.store import Opener, PartitionTests, StoreConformance, TurnedClock
 from tests.postgres_cluster import Pooler
 
 CLOCK = """

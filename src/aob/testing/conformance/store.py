@@ -7,6 +7,8 @@ Subclass `StoreConformance` in a test module, under a name that the runner colle
             url = make_an_empty_database()
             return lambda: my_backend.open_store(url, clock=clock, process=SystemProcess())
 
+A store that can have more partitions (`aob.stores.facts.Divided`) passes `PartitionTests` as well.
+
 The tests are plain coroutine methods; pytest runs them with `pytest-asyncio` in auto mode.
 """
 
@@ -17,6 +19,7 @@ from aob.testing.conformance.stores.commits import CommitTests
 from aob.testing.conformance.stores.inbox import InboxTests
 from aob.testing.conformance.stores.leases import LeaseTests
 from aob.testing.conformance.stores.log import LogTests
+from aob.testing.conformance.stores.partitions import PartitionTests as PartitionTests
 from aob.testing.conformance.stores.reads import ReadTests
 from aob.testing.conformance.stores.removal import RemovalTests
 from aob.testing.conformance.stores.setting import Opener as Opener, TurnedClock as TurnedClock
