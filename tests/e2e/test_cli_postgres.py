@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -62,6 +63,22 @@ def test_a_server_that_is_not_there_is_named(shell: Shell) -> None:
     said = shell.bad(1, "db", "check", "--store", "postgresql://me:secret@127.0.0.1:1/nothing")
     assert "127.0.0.1:1" in said
     assert "secret" not in said
+
+
+def test_no_command_shows_a_password(shell: Shell, postgres_url: str) -> None:
+    store = postgres_url.replace("postgres@", "postgres:secret@")
+    worker = shell.worker("--store", store)
+    shell.good("run", "start", "talk", "--inputs", '"tea"', "--id", "a", "--store", store)
+    until(lambda: shell.json("approve", "list", "--store", store))
+    asked = [shell.good(*command, "--store", store) for command in (["approve", "list"], ["run", "get", "a"])]
+    assert all(f"--store {quote(postgres_url)}" in done.out + done.err for done in asked)
+    assert "secret" not in "".join(str(done) for done in asked) + "".join(worker.said)
+    shell.env["AOB_STORE"] = store
+    assert "--store" not in shell.good("run", "get", "a").out
+    crew = shell.worker("--processes", "1", until=", process ")
+    pids = [line.split("process ")[1].split(",")[0] for line in crew.said if ", process " in line]
+    assert pids and all("secret" not in Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
+    assert "secret" not in shell.bad(2, "run", "list", "--store", "mysql://me:secret@host/shop")
 
 
 def test_runs_move_in_and_go_on(shell: Shell, postgres_url: str) -> None:

@@ -10,6 +10,7 @@ from aob.errors import BadUrl, StoreUnavailable
 from aob.process import Process
 from aob.settings import Settings
 from aob.stores.protocol import Store
+from aob.stores.urls import without_password
 
 
 async def open_store(url: str, clock: Clock, process: Process, settings: Settings) -> Store:
@@ -24,7 +25,8 @@ async def open_store(url: str, clock: Clock, process: Process, settings: Setting
     found = entry_points(group="aob.stores", name=name)
     if not separator or not found:
         known = ", ".join(sorted({f"{e.name}://" for e in entry_points(group="aob.stores") if e.name != "memory"}))
-        raise BadUrl(f"{url!r} names no store: use one of {known}, such as sqlite:///aob.db, or sqlite:// in memory")
+        shown = without_password(url)
+        raise BadUrl(f"{shown!r} names no store: use one of {known}, such as sqlite:///aob.db, or sqlite:// in memory")
     try:
         opener: Any = next(iter(found)).load()
     except ModuleNotFoundError as e:

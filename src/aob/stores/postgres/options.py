@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from typing import Literal
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
 from aob.errors import BadUrl
-from aob.stores.urls import without_password
+from aob.stores.urls import cut_short, without_password
 
 _SCHEMA = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
+_VALUES = "pool is a whole number, patience a number of seconds, listen and prepared auto, on or off, durable on or off"
 _OURS = ("schema", "pool", "listen", "prepared", "patience", "durable")
 
 
@@ -67,15 +68,15 @@ def address_of(url: str) -> Address:
     Raises:
         BadUrl: it does not say where, or has an option that cannot be.
     """
-    parts = urlsplit(url)
+    parts = _parts(url)
     query = parse_qsl(parts.query, keep_blank_values=True)
     given = {name: value for name, value in query if name in _OURS}
     if not parts.netloc and not any(name == "host" for name, _ in query):
         raise BadUrl(f"{without_password(url)!r} names no server: write postgresql://user@host:5432/database")
     try:
         options = msgspec.convert(given, PostgresOptions, strict=False)
-    except msgspec.ValidationError as e:
-        raise BadUrl(f"{without_password(url)!r}: {e}") from None
+    except msgspec.ValidationError:
+        raise BadUrl(f"{without_password(url)!r}: {_VALUES}") from None
     if not _SCHEMA.fullmatch(options.schema):
         raise BadUrl(f"{options.schema!r} cannot be a schema: use 1 to 50 letters, digits and underscores")
     if options.pool < 1 or options.patience < 0:
@@ -83,3 +84,19 @@ def address_of(url: str) -> Address:
     theirs = urlencode([(name, value) for name, value in query if name not in _OURS], quote_via=quote)
     dsn = urlunsplit(("postgresql", parts.netloc, parts.path, theirs, ""))
     return Address(dsn=dsn, name=without_password(url), options=options)
+
+
+def _parts(url: str) -> SplitResult:
+    shown = without_password(url)
+    try:
+        parts = urlsplit(url)
+        cut = cut_short(url)
+    except ValueError as e:
+        raise BadUrl(f"{shown!r} is no address: {e}") from None
+    if cut or parts.fragment:
+        raise BadUrl(f"{shown!r}: in a name or password write %2F for a /, %3F for a ?, %23 for a # and %40 for an @")
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        port = host.rpartition("]")[2].partition(":")[2]
+        if port and not (port.isdecimal() and 0 < int(port) < 1 << 16):
+            raise BadUrl(f"{shown!r}: {port!r} is no port")
+    return parts
