@@ -63,7 +63,8 @@ async def _live(cluster: Cluster, effects: Path, asked: argparse.Namespace) -> i
         cluster, url, effects, asked.seconds, asked.seed, size, pace, swept=asked.soak, watch=watch
     )
     for task in watching:
-        task.cancel()
+        if not task.cancel():
+            task.result()  # it failed
     await asyncio.gather(*watching, return_exceptions=True)
     return _verdict(cluster, outcome, record.grown() if asked.soak else [], asked)
 

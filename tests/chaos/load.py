@@ -21,6 +21,8 @@ SIGNALS = 4
 UPDATES = 3
 ROUNDS = 3
 _PAUSE = 0.05
+_KEYS = 200_000
+"""So many keys of steps are compared with each other at least, in a load that goes on for hours."""
 _MAY_PASS = (aob.OperatorError, aob.NoWorker)
 
 
@@ -183,6 +185,8 @@ class Load:
             for key in used:
                 self._expect(f"the key {key}", f"{run} {step}", self.keys.setdefault(key, f"{run} {step}"))
         if not self._keep:
+            if len(self.keys) > _KEYS:
+                self.keys.clear()
             ledger.path.unlink(missing_ok=True)
 
 

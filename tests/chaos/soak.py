@@ -36,7 +36,7 @@ select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
 
 
 class Figures(NamedTuple):
-    """Of one minute. Bytes are of the worker that lives all along (`rss`), the whole log and the whole store."""
+    """Of one minute. Memory (`rss`, bytes) and open files are of the worker that has most; `wal` and `store` bytes."""
 
     at: float
     finished: int
@@ -87,8 +87,8 @@ class Record:
         late = list(play.fleet.late)
         play.fleet.late.clear()
         wal, store, inbox = await self._asked(play)
-        (spared,) = [member for member in play.fleet.members if member.spared]
-        rss, files = _of_process(spared.pid)
+        each = [_of_process(member.pid) for member in play.fleet.members]
+        rss, files = max(rss for rss, _ in each), max(files for _, files in each)
         return Figures(monotonic(), play.load.finished, play.load.effects, rss, files, wal, store, inbox, late)
 
     async def _asked(self, play: Play) -> tuple[int, int, int]:
@@ -123,8 +123,12 @@ class Record:
 
 
 def _of_process(pid: int) -> tuple[int, int]:
+    """Its memory and how many files it has open; nothing when it has just been killed."""
     here = Path("/proc", str(pid))
-    return int((here / "statm").read_text().split()[1]) * _PAGE, len(list((here / "fd").iterdir()))
+    try:
+        return int((here / "statm").read_text().split()[1]) * _PAGE, len(list((here / "fd").iterdir()))
+    except (OSError, IndexError):
+        return 0, 0
 
 
 def _line(minute: int, before: Figures, now: Figures) -> str:
