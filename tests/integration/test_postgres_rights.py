@@ -137,6 +137,22 @@ class TestSchema:
         with pytest.raises(StoreTooNew, match="schema 999"):
             await open_store(postgres_url, clock=SystemClock(), process=SystemProcess())
 
+    @pytest.mark.parametrize("what", ["table {schema}.ticket", "function {schema}.leave_1"])
+    async def test_what_was_dropped_is_listed(self, postgres: Cluster, postgres_url: str, what: str) -> None:
+        dropped = what.format(schema=address_of(postgres_url).options.schema)
+        async with opened(postgres_url) as store:
+            assert (await store.facts()).lacks == ()
+            await sql(postgres, f"drop {dropped}")
+            assert (await store.facts()).lacks == (
+                f"somebody has dropped the {dropped}: restore the schema from a copy",
+            )
+
+    async def test_somebody_elses_schema_is_left_alone(self, postgres: Cluster, postgres_url: str) -> None:
+        schema = address_of(postgres_url).options.schema
+        await sql(postgres, f"create schema {schema}; create table {schema}.run (id integer)")
+        with pytest.raises(StoreUnavailable, match=r"holds what is not aob's \(run\): name another one"):
+            await open_store(postgres_url, clock=SystemClock(), process=SystemProcess())
+
     async def test_a_migration_is_applied_whole_or_not_at_all(self, postgres_url: str) -> None:
         connections = Connections(address_of(postgres_url), SystemClock(), SystemProcess())
         await connections.open()

@@ -63,7 +63,9 @@ def translated(error: BaseException, name: str) -> OperatorError:
     if code == _RIGHTS:
         return StoreUnavailable(f"{name}: {error}; aob db check lists what is missing")
     if code in _MISSING:
-        return StoreUnavailable(f"{name}: its schema is not what it should be ({error}); run aob db migrate")
+        return StoreUnavailable(
+            f"{name}: its schema is not what it should be ({error}); aob db check lists what is missing"
+        )
     if code in _DAMAGED:
         return StoreCorrupt(f"{name} is damaged: {error}; stop every process that uses it, and restore a backup")
     if driver.is_integrity(error):

@@ -3,12 +3,15 @@ store cannot be opened."""
 
 from __future__ import annotations
 
+import re
+
 from aob.errors import OperatorError
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.migrate import migrations, schema_version
 from aob.stores.postgres.statements import in_schema
 
 OLDEST = 130000
+_NAMED = 3
 _NEEDED = {"migration": ("select",), "partition": ("select", "update"), "event": ("select", "insert", "delete")}
 """What is needed of a table, where that is not everything: an event is never changed."""
 _SERVER = """
@@ -26,6 +29,13 @@ where n.nspname = $1 and c.relkind = 'r' and not has_table_privilege(c.oid, p.na
 _FUNCTIONS = """
 select p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
 where n.nspname = $1 and not has_function_privilege(p.oid, 'execute') order by 1
+"""
+_MADE = re.compile(r"^create (table|function) aob\.(\w+)", re.MULTILINE)
+_THERE = """
+select 'table', c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname = $1 and c.relkind in ('r', 'p')
+union select 'function', p.proname::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = $1
 """
 _PARTITIONS = "select count(*) from aob.partition where id < 1048576"
 _INVALID = """
@@ -97,7 +107,15 @@ async def _in_schema(connections: Connections, user: str) -> list[str]:
         applied, newest = await schema_version(connections), max(migrations())
     except OperatorError as e:
         return [*found, e.message]
-    if applied < newest:
+    there: set[tuple[str, str]] = {(what, name) for what, name in await connections.rows(_THERE, schema)}
+    expected = [pair for number, text in migrations().items() if number <= applied for pair in _MADE.findall(text)]
+    gone = [f"{what} {schema}.{name}" for what, name in expected if (what, name) not in there]
+    if gone:
+        return [*found, f"somebody has dropped the {', the '.join(gone)}: restore the schema from a copy"]
+    if not applied and there:
+        names = ", ".join(sorted(name for _, name in there)[:_NAMED])
+        found.append(f"the schema {schema} holds what is not aob's ({names}): name another one with ?schema=NAME")
+    elif applied < newest:
         found.append(f"the schema is at {applied}, this aob needs {newest}: as its owner run aob db migrate")
     elif applied > newest:
         found.append(f"the schema is at {applied}, this aob knows {newest}: upgrade aob")
