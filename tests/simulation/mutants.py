@@ -98,6 +98,11 @@ MUTANTS: dict[str, Mutant] = {
         (Edit("aob.stores.sqlite.commits:Commits.catch_up", "    self._epochs.clear()\n", ""),),
         SQLITE,
     ),
+    "a run whose partition was given up is written about": Mutant(
+        "I3",
+        (Edit(f"{E}.commits:Commits._batch", " and r.row.partition in self.epochs", ""),),
+        FLEET | {"features": ("steps", "retries", "timers"), "faults": ("deploys", "latency", "outages")},
+    ),
     "a new owner keeps the old epoch": Mutant(
         "I3",
         (Edit("aob.stores.memory:MemoryStore.acquire", "epoch=held.epoch + 1", "epoch=max(held.epoch, 1)"),),
@@ -158,6 +163,11 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "the inbox is not read before a commit": Mutant(
         "I7", (Edit("aob.stores.memory:MemoryStore._unread", "return [", "return [] and ["),), MEMORY
+    ),
+    "a retry forgets what the run was sent": Mutant(
+        "I7",
+        (Edit(f"{E}.history:_set_aside", "isinstance(event, ev.SignalReceived)", "False"),),
+        {"features": ("retries", "signals"), "faults": ("latency",)},
     ),
     "messages stay when they are dealt with": Mutant(
         "I7", (Edit(f"{E}.commits:Commits._batch", "takes=group.takes", "takes=group.takes[1:]"),)
@@ -300,6 +310,18 @@ MUTANTS: dict[str, Mutant] = {
     "another input starts the same run": Mutant("I16", (Edit(f"{E}.starts:same_start", "return ", "return True or "),)),
     "an id may be taken twice": Mutant(
         "I16", (Edit("aob.stores.memory:MemoryStore._conflicts", "if found is not start:", "if False:"),), MEMORY
+    ),
+    "a ticket that is closed is decided again": Mutant(
+        "I17",
+        (
+            Edit(
+                f"{E}.tickets:Tickets._open",
+                'if row.status != "open" or ticket in self._deciding or run.ended or check is None:',
+                'if row.status == "open" and (ticket in self._deciding or run.ended or check is None):',
+            ),
+            Edit(f"{E}.tickets:Tickets._open", "return row, run, check", "return row, run, check or 0"),
+        ),
+        {"features": ("approvals", "timers")},
     ),
     "what kills its worker is tried for ever": Mutant(
         "I19", (Edit(f"{E}.recovery:Recovery._load_suspects", "if row.deaths > worst:", "if row.deaths > 1_000:"),)
