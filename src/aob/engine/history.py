@@ -167,8 +167,8 @@ class History:
 
 
 def kept(events: list[Numbered]) -> list[Numbered]:
-    """Events without those that a `retry` set aside: what the run did, and not what it was sent. Of a gap it may be
-    that only some of it was."""
+    """Events without those that a `retry` set aside: what the run did, and not what it was sent, nor that it is
+    a fork. Of a gap it may be that only some of it was."""
     out: list[Numbered] = []
     for event, seq in events:
         if isinstance(event, ev.RunReopened):
@@ -178,7 +178,7 @@ def kept(events: list[Numbered]) -> list[Numbered]:
 
 
 def _set_aside(event: ev.Event, seq: int, keep: int) -> bool:
-    if isinstance(event, ev.SignalReceived):
+    if isinstance(event, ev.SignalReceived) or (isinstance(event, ev.RunReopened) and event.fork is not None):
         return False
     return seq > keep and not (isinstance(event, ev.Gap) and event.first <= keep)
 

@@ -318,6 +318,8 @@ class Host:
         for run in dirty.values():
             if run.gone:
                 continue  # it left memory as it is in the store, and its machine knows nothing any more
+            if run.row.partition in self.leaving:
+                continue  # something may not have been begun here: its next owner sees whether it waits
             if run.ended or run.busy or run.pending or run.row.key == 0 or run.row.status not in ("running", "waiting"):
                 continue  # an event that is on its way may end the wait, and is looked at when it has come
             if run.machine is None or run.machine.waiting():

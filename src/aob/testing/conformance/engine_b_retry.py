@@ -97,6 +97,29 @@ class RetryTests(BesideSetting):
             assert await run.update("add", 5, id="u") == 5
             await sound(run)
 
+    async def test_25_a_fork_that_shares_the_failure_stays_a_fork_when_it_is_retried(self) -> None:
+        @aob.workflow
+        async def fails(trace: str) -> str:
+            await once_open(trace, "second")
+            return await keyed(trace, "key")
+
+        async with self.engine() as engine:
+            trace = engine.trace()
+            client = await engine.open(fails)
+            run = await client.start(fails, trace.path, run_id="r")
+            await failure(run)
+            fork = await run.fork(run_id="fork")
+            await failure(fork)
+            flows.open_gate(trace.path, "second")
+            births: set[str] = set()
+            for handle in (run, fork):
+                await handle.retry()
+                _, key = (await outcome(handle)).split()
+                births.add(key.split("/")[3])
+            assert len(births) == 2
+            forked = next(e for e in await sound(fork) if e.data.get("fork"))
+            assert forked.data["fork"]["birth"] in births
+
     async def test_25_a_retry_may_be_repeated_and_survives_crashes(self) -> None:
         async with self.engine() as engine:
             trace = engine.trace()

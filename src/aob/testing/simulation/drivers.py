@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aob.client.client import Client
 from aob.client.run import Run
 from aob.client.views import Event
+from aob.engine.history import HistoryGone
 from aob.errors import (
     AlreadyCompensated,
     CallerError,
@@ -20,6 +21,7 @@ from aob.errors import (
     RunFailed,
     RunFinished,
     RunNotFound,
+    StepNotFound,
 )
 from aob.kernel.events import TERMINAL
 from aob.stores.chain import GAP
@@ -105,6 +107,9 @@ class Outside:
             roles.append(self._asker(tale, Random(f"{seed} query")))
         if plan.has("readers") and draw.random() < 0.3:
             roles.append(self._reader(tale, Random(f"{seed} reader")))
+        unheard = not any(op[0] in ("signals", "updates") for op in walk(tale.program))  # nobody sends to a fork
+        if plan.has("forks") and unheard and draw.random() < 0.3:
+            roles.append(self._forker(tale, Random(f"{seed} fork")))
         return roles
 
     async def _starter(self, tale: Tale, draw: Random) -> None:
@@ -260,6 +265,27 @@ class Outside:
                 return
             last = seq
 
+    async def _forker(self, tale: Tale, draw: Random) -> None:
+        """Forks the run at some step, or as it is now; the fork must come to the same."""
+        await self._until_started(tale, draw)
+        await asyncio.sleep(draw.choice((0, 1, 60, 600)) * draw.random())
+        fork = Tale(f"{tale.run_id}.f", tale.program, 0.0, tale.workflow)
+        fork.ends |= tale.ends - {"terminated"}
+        try:
+            events = await self.insist(draw, lambda client: _history(client, tale))
+            at = draw.choice([None, *(e.step for e in events if e.kind in ("step_completed", "timer_fired"))])
+            await self.insist(draw, lambda client: _on(client, tale, lambda run: _fork(run, at, fork.run_id)))
+        except RunExists:
+            pass  # a call that nobody answered made it
+        except (StepNotFound, HistoryGone, RunNotFound):
+            return
+        self._world.witness.seen["fork"] += 1
+        self.tales.append(fork)
+        while await self.insist(draw, lambda client: _is_paused(client, fork)):
+            await self.tell(fork, draw, lambda client: _on(client, fork, lambda run: run.resume()))
+            await asyncio.sleep(5)
+        fork.outcome = await self._until_over(fork, draw)
+
     async def _operate(self) -> None:
         """Somebody looks after parked runs: mends what is broken, and resumes them."""
         draw = Random(f"{self._world.plan.seed} operator")
@@ -333,6 +359,10 @@ async def _is_paused(client: Client, tale: Tale) -> bool:
         return (await (await client.get(tale.run_id)).status()) == "paused"
     except RunNotFound:
         return False
+
+
+async def _fork(run: Run[Any], at: str | None, run_id: str) -> None:
+    await run.fork(at=at, run_id=run_id)
 
 
 async def _cancel(run: Run[Any]) -> None:

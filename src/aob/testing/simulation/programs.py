@@ -148,6 +148,11 @@ def broken_in(program: Program) -> Iterator[int]:
             yield from broken_in(op[1])
 
 
+def undoes(program: Program) -> bool:
+    """Whether a saga of it, or of its children, takes effects back."""
+    return any((op[0] == "saga" and op[2]) or (op[0] == "child" and undoes(op[1])) for op in walk(program))
+
+
 def expected(program: Program) -> list[Any]:
     """What a program returns."""
     return [_value(op) for op in program if op[0] != "checkpoint"]

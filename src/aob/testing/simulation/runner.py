@@ -24,7 +24,8 @@ SOMETIMES = (
     "kill", "pause", "deploy", "outage", "clock jump", "takeover", "unclean takeover", "append: fenced",
     "append: unknown", "append: lost", "append: full", "send: unknown", "late", "attempt_failed", "checkpoint",
     "message: signal", "message: update", "message: pause", "message: cancel", "message: query", "poison", "parked",
-    "call repeated", "swept", "export", "export: again", "export: failed", "export: unknown",
+    "call repeated", "swept", "export", "export: again", "export: failed", "export: unknown", "retry", "decision",
+    "fork",
 )  # fmt: skip
 """What must happen now and then, or the simulation is blind to it."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aob.client.run import Run
 from aob.testing.simulation.flows import flow, full_flow
 from aob.testing.simulation.plan import Plan
-from aob.testing.simulation.programs import Author, Program, broken_in, expected, fits, walk
+from aob.testing.simulation.programs import Author, Program, broken_in, expected, fits, undoes, walk
 from aob.workflow.definitions import Activity, Workflow
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Tale:
         self.broken = list(broken_in(program))
         """What fails until it is mended, and the run is retried."""
         self.retried = bool(self.broken)
+        if self.broken and undoes(program):  # a child that has undone something cannot be retried
+            self.ends.add("failed")
 
 
 def _program(author: Author, plan: Plan, draw: Random) -> Program:
