@@ -3,6 +3,7 @@
 With names as arguments only those are planted, and nothing is written.
 """
 
+import gc
 import re
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.simulation.mutants import MUTANTS, Mutant, planted
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "reliability.md"
 AT_MOST = 1_000
+_COLLECT_EVERY = 10
 _TABLE = re.compile(r"(?<=<!-- seeds-to-catch -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
@@ -22,6 +24,8 @@ def seeds_to_catch(mutant: Mutant, at_most: int = AT_MOST) -> tuple[int, str] | 
     with planted(mutant), quietly():
         for seed in range(at_most):
             outcome = simulated(plan(seed, **mutant.given))
+            if seed % _COLLECT_EVERY == 0:
+                gc.collect()
             if outcome.wrong:
                 return seed + 1, outcome.wrong[0]
     return None

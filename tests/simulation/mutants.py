@@ -210,7 +210,7 @@ MUTANTS: dict[str, Mutant] = {
                 "and id > max(returned, default=0) and",
             ),
         ),
-        FLEET,
+        FLEET | {"partitions": 1, "clients": 2, "runs": 24, "features": ("signals", "updates"), "minutes": 5},
     ),
     "timers are compared with a clock that is ahead": Mutant(
         "I8",
