@@ -278,7 +278,7 @@ MUTANTS: dict[str, Mutant] = {
         "I10",
         (
             Edit(
-                f"{E}.outbox:Runner.take",
+                f"{E}.outbox:Runner._begun",
                 "known = {row.partition: row.position for row in await host.store.cursors(name)}",
                 "known = {row.partition: row.last for row in await host.store.cursors(name)}",
             ),

@@ -107,7 +107,8 @@ class Outside:
             roles.append(self._asker(tale, Random(f"{seed} query")))
         if plan.has("readers") and draw.random() < 0.3:
             roles.append(self._reader(tale, Random(f"{seed} reader")))
-        unheard = not any(op[0] in ("signals", "updates") for op in walk(tale.program))  # nobody sends to a fork
+        # nobody sends to a fork, and what it shares may have left runs under its origin's name
+        unheard = not any(op[0] in ("signals", "updates", "detached") for op in walk(tale.program))
         if plan.has("forks") and unheard and draw.random() < 0.3:
             roles.append(self._forker(tale, Random(f"{seed} fork")))
         return roles
