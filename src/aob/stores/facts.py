@@ -43,7 +43,7 @@ class Share(msgspec.Struct, frozen=True):
     Args:
         worker, build: its name and the build of its code; None: what nobody holds.
         partitions: how many of those that runs are hashed to.
-        lanes: how many of those that have another purpose.
+        lanes: how many of those that are kept for the runs of one build.
     """
 
     worker: str | None
@@ -58,7 +58,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         partitions: how many runs are hashed to.
         free: how many of these nobody holds.
-        lanes: how many there are for another purpose.
+        lanes: how many there are for the runs of one build.
     """
 
     partitions: int

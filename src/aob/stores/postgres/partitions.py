@@ -13,12 +13,11 @@ from aob.errors import NotSupported, StoreUnavailable
 from aob.stores.facts import Share, Spread
 from aob.stores.postgres.connections import Connections
 from aob.stores.postgres.statements import in_schema
-from aob.stores.rows import RunRow, partition_of
+from aob.stores.rows import LANES, RunRow, partition_of
 
 MOST = 1 << 14
 """More would make every worker's leases too many to renew in one statement."""
-_HASHED = f"id < {1 << 20}"
-"""Those behind have another purpose."""
+_HASHED = f"id < {LANES}"
 _FRESH = 1.0
 _RAISE = """
 insert into aob.partition (id) select generate_series(0, $1::integer - 1) on conflict (id) do nothing

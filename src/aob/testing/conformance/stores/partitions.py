@@ -88,6 +88,20 @@ class PartitionTests(StoreSetting):
             clock.seconds += TTL + 1
             assert (await more(a).spread()).free == many
 
+    async def test_lanes_are_counted_apart(self) -> None:
+        async with self.opened(2) as (_, (a, b)):
+            many = a.partitions + 4
+            await more(a).raise_partitions(many)
+            await a.announce("a", TTL, "b1")
+            await a.make_lanes("b1", 3)
+            assert len(await a.acquire_some("a", TTL, 2, "b1")) == 2
+            spread = await more(b).spread()
+            assert (spread.partitions, spread.free, spread.lanes) == (many, many, 3)
+            assert spread.shares == [Share("a", "b1", 0, 2)]
+            assert await more(b).raise_partitions(many + 8) == many
+            await a.announce("a", TTL, "b1")
+            assert a.partitions == b.partitions == many + 8
+
     async def test_a_run_is_one_whatever_number_of_partitions_its_starts_were_hashed_to(self) -> None:
         async with self.opened(2) as (_, (a, b)):
             few = a.partitions
