@@ -17,10 +17,13 @@ from aob.errors import (
     NotFinished,
     NoWorker,
     OperatorError,
+    RunCancelled,
     RunExists,
     RunFailed,
     RunFinished,
     RunNotFound,
+    RunTerminated,
+    RunTimedOut,
     StepNotFound,
 )
 from aob.kernel.events import TERMINAL
@@ -37,6 +40,9 @@ T = TypeVar("T")
 _AGAIN = (Down, OperatorError, NoWorker)
 _RETRIES = 30
 _LOOKS = 20
+_ENDS: dict[type[RunFailed], str] = {
+    RunCancelled: "cancelled", RunTerminated: "terminated", RunTimedOut: "timed_out",
+}  # fmt: skip
 
 
 class Outside:
@@ -147,7 +153,9 @@ class Outside:
         try:
             return "completed", await run.result(timeout=120 * self._world.plan.scale)
         except RunFailed as e:
-            return (await run.status()), f"{type(e).__name__}: {e}"  # the error itself would hold on to its world
+            # not the run's status: a retry that nobody answered may have opened it again. Nor the error itself, which
+            # would hold on to its world
+            return _ENDS.get(type(e), "failed"), f"{type(e).__name__}: {e}"
 
     async def _driver(self, tale: Tale) -> None:
         draw = Random(f"{self._world.plan.seed} {tale.run_id} drive")
