@@ -120,3 +120,8 @@ def test_old_workers_drain_on_postgres(shell: Shell, postgres_url: str) -> None:
     shell.good("build", "retire", "b1", "--yes", *at)
     assert shell.json("run", "result", "b", *at)["result"] == ["late", "b2"]
     assert new.stop() == 0
+    assert build_lines(shell, *at) == [
+        "b1 0 0 retired: its runs go on with any build",
+        "b2 0 0 nobody serves it: retire it when its code is gone",
+    ]
+    assert "if its code is gone: aob build retire b2" in doctor(shell, *at)["b2"]["todo"]

@@ -9,7 +9,8 @@ from aob.stores.rows import BuildRow
 
 
 async def list_(*, session: Here) -> int:
-    """List builds of the code: those that workers serve, that open runs are pinned to, or that are retired.
+    """List builds of the code: those that workers serve, that open runs are pinned to, or that are retired; on Postgres
+    those, too, that had pinned runs and are not retired yet.
 
     For example:
 
@@ -33,6 +34,8 @@ def _state(build: BuildRow) -> str:
         return "retired: its runs go on with any build"
     if build.runs and not build.workers:
         return "its runs wait: no worker of it lives"
+    if not build.workers:
+        return "nobody serves it: retire it when its code is gone"
     return "drains" if build.draining else ""
 
 

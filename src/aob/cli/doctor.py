@@ -130,7 +130,8 @@ def _build(build: BuildRow, some: list[str]) -> Finding:
     runs = count(build.runs, "pinned run")
     if not build.runs or build.workers or build.retired:
         more = ", retired" if build.retired else ", drains" if build.draining else ""
-        return Finding("ok", "build", f"{build.name}: {count(build.workers, 'worker')}, {runs}{more}")
+        todo = "" if build.workers or build.retired else f"if its code is gone: aob build retire {build.name}"
+        return Finding("ok", "build", f"{build.name}: {count(build.workers, 'worker')}, {runs}{more}", todo)
     return Finding(
         "warn", "build", f"{build.name}: no worker, {runs}: {', '.join(some)}",
         f"start a worker of it: aob worker MODULE --build {build.name}; or let them go on with any build: "

@@ -297,7 +297,7 @@ class MemoryStore:
                 name=name, workers=workers[name], runs=runs[name], draining=name in self.state.draining,
                 retired=name in self.state.retired,
             )
-            for name in sorted({*workers, *runs, *self.state.retired, *self.state.draining})
+            for name in sorted({*workers, *runs, *self.lanes, *self.state.retired, *self.state.draining} - {""})
         ]  # fmt: skip
 
     async def retired(self) -> set[str]:

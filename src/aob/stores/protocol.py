@@ -75,7 +75,7 @@ class Store(Protocol):
         ...
 
     async def builds(self) -> list[BuildRow]:
-        """Builds that are served, that open runs are pinned to, or that are retired; by name."""
+        """Builds that are served, that open runs are pinned to, that have lanes, or that are retired; by name."""
         ...
 
     async def retired(self) -> set[str]:

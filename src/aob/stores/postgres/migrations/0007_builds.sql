@@ -32,7 +32,7 @@ begin
     update aob.partition set build = null where build = p_build;
 end $$;
 
--- Builds that are served, that open runs are pinned to, or of which something was said.
+-- Builds that are served, that open runs are pinned to, that have lanes, or of which something was said.
 create function aob.builds_1() returns table (name text, workers bigint, runs bigint, draining boolean, retired boolean)
 language sql stable as $$
     with served as (
@@ -41,7 +41,10 @@ language sql stable as $$
         select build, count(*) as runs from aob.run where build is not null and ended is null group by build
     )
     select n.name, coalesce(s.workers, 0), coalesce(p.runs, 0), coalesce(b.draining, false), coalesce(b.retired, false)
-    from (select build from served union select build from pinned union select name from aob.build) as n (name)
+    from (
+        select build from served union select build from pinned union select name from aob.build
+        union select build from aob.partition where build is not null
+    ) as n (name)
     left join served s on s.build = n.name left join pinned p on p.build = n.name left join aob.build b on b.name = n.name
     order by 1
 $$;

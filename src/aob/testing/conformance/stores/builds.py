@@ -97,6 +97,9 @@ class BuildTests(StoreSetting):
             assert await lanes_of(b, "b1", "b", 5) == lanes
             assert await lanes_of(b, "b2", "b", 1) == [LANES + 2]
             assert b.partitions == a.partitions < LANES
+            await a.leave("a")
+            await b.leave("b")
+            assert [(x.name, x.workers, x.runs) for x in await b.builds()] == [("b1", 0, 0), ("b2", 0, 0)]
 
     async def test_only_their_build_is_given_lanes(self) -> None:
         async with self.opened(2) as (_, (a, b)):
