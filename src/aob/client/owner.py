@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -75,8 +75,14 @@ class Owner:
                 pass
         async with self._for_a_moment(tenant, run_id) as host:
             if host is not None:
-                with suppress(NotOwner):  # the run has begun meanwhile, elsewhere
+                try:
                     return await here(host)
+                except NotOwner:  # the run has begun meanwhile, elsewhere
+                    pass
+                except NoWorker:
+                    if self._store.partitions == 1:
+                        raise
+                    # of many partitions one may be on its way to a worker that has the code
         return await self._send_and_wait(tenant, run_id, kind, body)
 
     async def tell(self, tenant: str, run_id: str, kind: str, body: Any) -> None:

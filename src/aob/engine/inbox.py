@@ -309,8 +309,10 @@ class Inbox:
         run = await updates.begun(lambda: self._host.residents.at_hand(message.tenant, message.run_id))
         step, repeated = updates.record(run, call.name, call.payload, call.id or message.reply)
 
+        expected = updates.expect(run, step)  # the answer may be there before `later` begins
+
         async def later() -> bytes:
-            return msgspec.json.encode(await updates.answer(run, step, repeated))
+            return msgspec.json.encode(await updates.answer(run, step, repeated, expected))
 
         return later()
 

@@ -20,6 +20,8 @@ from aob.kernel.failures import restore
 if TYPE_CHECKING:
     from aob.engine.host import Host
 
+Expected = asyncio.Future[ev.UpdateCompleted]
+
 
 class Updates:
     """Brings updates to runs, and their answers back."""
@@ -27,7 +29,7 @@ class Updates:
     def __init__(self, host: Host, signals: Signals) -> None:
         self._host = host
         self._signals = signals
-        self._waiting: dict[tuple[str, str, str], list[asyncio.Future[ev.UpdateCompleted]]] = {}
+        self._waiting: dict[tuple[str, str, str], list[Expected]] = {}
 
     async def update(self, tenant: str, run_id: str, name: str, payload: Raw, id: str | None) -> ev.UpdateCompleted:
         """Validate an update, record it, and wait for its answer.
@@ -37,7 +39,7 @@ class Updates:
         """
         run = await self.begun(lambda: self._host.inbox.reach(tenant, run_id))
         step, repeated = self.record(run, name, payload, id)
-        return await self.answer(run, step, repeated)
+        return await self.answer(run, step, repeated, self.expect(run, step))
 
     async def begun(self, reach: Callable[[], Awaitable[ActiveRun]]) -> ActiveRun:
         """The run that `reach` brings, once its code has begun; it stays in memory until the caller awaits again."""
@@ -68,16 +70,30 @@ class Updates:
         host.record(run, ev.SignalReceived(0, name, bound, id, update=step))
         return step, False
 
-    async def answer(self, run: ActiveRun, step: str, repeated: bool) -> ev.UpdateCompleted:
+    def expect(self, run: ActiveRun, step: str) -> Expected:
+        """From now on an answer is noticed: call it where the update is recorded, with no await between."""
+        future: Expected = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault((run.tenant, run.run_id, step), []).append(future)
+        return future
+
+    async def answer(self, run: ActiveRun, step: str, repeated: bool, expected: Expected) -> ev.UpdateCompleted:
         """Wait for an update's answer.
 
         Raises:
             RunFinished: the run ended without one.
             HistoryGone: it was answered long ago, and the answer was deleted.
         """
-        return await (self._earlier_answer(run, step) if repeated else self._next_answer(run, step))
+        name = (run.tenant, run.run_id, step)
+        try:
+            earlier = await self._earlier_answer(run, step) if repeated else None
+            return earlier or await self._next_answer(run, expected)
+        finally:
+            if expected in self._waiting.get(name, ()):
+                self._waiting[name].remove(expected)
+                if not self._waiting[name]:
+                    del self._waiting[name]
 
-    async def _earlier_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted:
+    async def _earlier_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted | None:
         await self._host.commits.ack()
         gone = False
         async for event, _ in self._host.residents.history.read(run.row):
@@ -92,16 +108,12 @@ class Updates:
                 f"run {run.run_id!r} has answered {step} before; the answer was deleted after the retention time",
                 run_id=run.run_id,
             )
-        return await self._next_answer(run, step)
+        return None
 
-    async def _next_answer(self, run: ActiveRun, step: str) -> ev.UpdateCompleted:
-        future: asyncio.Future[ev.UpdateCompleted] = asyncio.get_running_loop().create_future()
-        name = (run.tenant, run.run_id, step)
-        self._waiting.setdefault(name, []).append(future)
+    async def _next_answer(self, run: ActiveRun, future: Expected) -> ev.UpdateCompleted:
         while not future.done():
             changed = self._host.residents.next_commit(run.tenant, run.run_id)
             if await self._has_ended(run) and not future.done():
-                self._waiting.pop(name, None)
                 raise RunFinished(f"run {run.run_id!r} ended before it answered the update", run_id=run.run_id)
             if self._host.failed is not None:
                 raise self._host.failed

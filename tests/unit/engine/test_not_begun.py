@@ -85,3 +85,29 @@ async def test_the_run_begins_and_both_are_answered() -> None:
     async with asked_twice(ledger) as (run, asking), asyncio.timeout(20):
         assert await run.update("book", 2) in (2, 3)
         assert await asking in (1, 3)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_who_asks_while_its_partition_is_nobodys_is_answered_by_the_next_worker(begun: bool) -> None:
+    state = MemoryState(4)
+
+    def store() -> Store:
+        return cast("Store", MemoryStore(SystemClock(), state))
+
+    async with (
+        Client("sqlite://", settings=load(), store=store()) as client,
+        Client("sqlite://", settings=load(), store=store()) as worker,
+        asyncio.timeout(20),
+    ):
+        if begun:
+            async with worker.serve(ledger):
+                run = await client.start(ledger, run_id="r")
+                assert await run.update("book", 1) == 1
+        else:
+            run = await client.start(ledger, run_id="r")
+        asking = asyncio.ensure_future(run.update("book", 2))
+        await asyncio.sleep(0.1)
+        async with worker.serve(ledger):
+            assert await asking == 2 + begun
+            await run.signal("close")
+            assert await run.result() == 2 + begun
