@@ -30,6 +30,9 @@ def request_of(
         BadRunId, BadInput, BadValue.
     """
     name, labels = check_run_id(run_id), _labels(attributes)
+    for what, given in (("tenant", tenant), ("workflow", workflow if isinstance(workflow, str) else workflow.name)):
+        if "\0" in given:
+            raise BadInput(f"{given!r} cannot name a {what}: the character 0 cannot be stored")
     if not isinstance(workflow, str):
         return start_request(workflow, workflow.codec.encode_input(args, kwargs), name, tenant, labels)
     # by name, the input is the JSON that was given: the same in every process, whether it knows the code or not

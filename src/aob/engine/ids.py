@@ -23,6 +23,11 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
+def storable_id(id: str) -> str:
+    """The id of a command as every store can hold it: Postgres has no character 0 in its texts."""
+    return id.replace("\0", "\ufffd")
+
+
 def child_run_id(parent: str, name: str, k: int) -> str:
     """`{parent}~{name}.{k}`; over 200 characters the head is hashed."""
     return _head_hashed(parent, f"~{name}.{k}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from aob.engine.active import ActiveRun
+from aob.engine.ids import storable_id
 from aob.engine.starts import Signal
 from aob.engine.unserved import NotServed
 from aob.errors import RunFinished
@@ -34,6 +35,7 @@ class Signals:
             return True
         if run.seen is None:
             run.seen = set()
+        id = storable_id(id)
         if id in run.seen:
             return False
         run.seen.add(id)

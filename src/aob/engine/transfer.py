@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from aob.clock import Clock
+from aob.engine.ids import storable_id
 from aob.engine.payloads import blobs_in, blobs_of, may_be_marked
 from aob.errors import OperatorError, RunExists, StoreCorrupt
 from aob.kernel import events as ev
@@ -278,7 +279,7 @@ def _batch(epochs: dict[int, int], parcels: list[Parcel], rows: list[RunRow]) ->
             seq, chain = follow(seq, chain, kind, data)
             records.append((row, seq, kind, version, chain, data))
         batch.blobs = [*batch.blobs, *((row, digest, data) for digest, data in parcel.blobs)]
-        batch.seen = [*batch.seen, *((row, id) for id in parcel.seen)]
+        batch.seen = [*batch.seen, *((row, storable_id(id)) for id in parcel.seen)]
         batch.tickets = [*batch.tickets, *parcel.tickets]
         batch.sends = [*batch.sends, *(msgspec.structs.replace(m, id=0, partition=-1) for m in parcel.messages)]
     batch.events = records

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from aob.engine.active import ActiveRun
 from aob.engine.history import HistoryGone
+from aob.engine.ids import storable_id
 from aob.engine.queries import Arguments, program_of
 from aob.engine.signals import Signals
 from aob.errors import NoWorker, RunFinished
@@ -54,7 +55,7 @@ class Updates:
         """Validate an update of a run that has `begun` and put it into the next commit; its step, and whether it was
         there before."""
         host = self._host
-        step = f"update/{name}#{id or host.process.new_id(12)}"
+        step = storable_id(f"update/{name}#{id or host.process.new_id(12)}")
         if id is not None and run.seen is not None and step in run.seen:
             return step, True
         if run.ended:

@@ -85,6 +85,8 @@ class Reads:
 
     async def run(self, tenant: str, run_id: str) -> RunRow | None:
         """See `Store.get_run`."""
+        if "\0" in tenant or "\0" in run_id:
+            return None  # no text in Postgres has this character
         found = await self.rows(self._run, tenant, run_id)
         return columns.run_row(found[0]) if found and found[0][5] != "deleted" else None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aob
-from aob.errors import RunFinished, RunNotFound
+from aob.errors import BadInput, RunFinished, RunNotFound
 from aob.testing.conformance import engine_flows as flows
 from aob.testing.conformance.engine_b_setting import BesideSetting, has, of_kind, sound
 from aob.testing.conformance.engine_harness import outcome, refused
@@ -42,6 +42,48 @@ class SignalTests(BesideSetting):
             await run.signal("go")
             assert await outcome(run) == [0, 1, 2, 3, 4, 5]
             await sound(run)
+
+    async def test_18_any_text_is_an_id_or_a_name(self) -> None:
+        @aob.workflow
+        async def counts() -> list[Any]:
+            told: list[Any] = []
+
+            @aob.update
+            def put(number: int) -> int:  # pyright: ignore[reportUnusedFunction]
+                told.append(number)
+                return number
+
+            await aob.wait_signal("go")
+            return [told, await aob.wait_signal("vo\0te"), await aob.wait_signal("vo\0te")]
+
+        async with self.beside(counts) as (engine, client, other):
+            run = await client.start(counts, run_id="r")
+            for told in (await other.get("r"), run, None):
+                if told is None:
+                    client = await engine.restart(counts)
+                run = told or await client.get("r")
+                await run.signal("vo\0te", 1, id="a\0b")
+                assert await run.update("put", 2, id="\0") == 2
+            await run.signal("vo\0te", 3)
+            await run.signal("go")
+            assert await outcome(run) == [[2], 1, 3]
+            await sound(run)
+
+    async def test_18_no_run_has_a_name_that_cannot_be_stored(self) -> None:
+        @aob.workflow
+        async def tells(run_id: str) -> str:
+            try:
+                await aob.signal_run(run_id, "go")
+            except aob.AobError as e:
+                return e.code
+            return "told"
+
+        async with self.serving(tells) as client:
+            for wrong in ({"tenant": "\0"}, {"workflow": "\0"}):
+                start = client.start(wrong.get("workflow", tells), "r", tenant=wrong.get("tenant"))
+                assert "cannot name" in await refused(start, BadInput)
+            await refused(client.get("r\0"), RunNotFound)
+            assert await outcome(await client.start(tells, "r\0")) in ("run_not_found", "bad_run_id")
 
     async def test_18_each_name_has_its_own_order(self) -> None:
         @aob.workflow
