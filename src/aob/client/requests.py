@@ -14,6 +14,7 @@ from aob.engine.ids import check_run_id
 from aob.engine.starts import StartRequest, start_request
 from aob.errors import BadInput, CallerError
 from aob.kernel.codec import codec_for
+from aob.kernel.texts import check_text
 from aob.workflow.definitions import Workflow
 
 
@@ -31,6 +32,7 @@ def request_of(
     """
     name, labels = check_run_id(run_id), _labels(attributes)
     for what, given in (("tenant", tenant), ("workflow", workflow if isinstance(workflow, str) else workflow.name)):
+        check_text(what, given)
         if "\0" in given:
             raise BadInput(f"{given!r} cannot name a {what}: the character 0 cannot be stored")
     if not isinstance(workflow, str):
@@ -58,6 +60,7 @@ def signal_of(given: tuple[Any, ...]) -> tuple[str, Raw, str | None]:
     name, payload, signal_id = (*given, None, None, None)[:3]
     if not isinstance(name, str) or len(given) > 3:
         raise CallerError(f"signal= is (name, payload, id), not {given!r}")
+    check_text("signal", name, signal_id)
     body = codec_for(annotation_of(payload), f"signal {name}").encode_checked(payload)[0]
     return name, Raw(body), signal_id
 
@@ -81,6 +84,7 @@ def _labels(attributes: Mapping[str, str] | None) -> dict[str, str]:
     for key, value in labels.items():
         if not isinstance(key, str) or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadInput(f"attributes are strings, but {key!r} is {value!r}")
+        check_text("attribute", key, value)
     return labels
 
 

@@ -33,6 +33,7 @@ from aob.kernel import events as ev
 from aob.kernel.codec import codec_for
 from aob.kernel.failures import restore
 from aob.kernel.states import TERMINAL_STATES
+from aob.kernel.texts import check_text
 from aob.stores.rows import RunRow
 from aob.workflow.definitions import Workflow
 
@@ -194,6 +195,7 @@ class Run(Generic[R]):
         Raises:
             RunFinished: the run has ended.
         """
+        check_text("signal", name, id)
         data = Raw(codec_for(annotation_of(payload), f"signal {name}").encode_checked(payload)[0])
         host = self._client.host()
         if host is not None:
@@ -231,6 +233,7 @@ class Run(Generic[R]):
             QueryNotFound, RunFinished, NoWorker, and what the update or its validator raised; the latter with
                 `UpdateRefused` as its cause, or that itself where the error's class is not known here.
         """
+        check_text("update", name, id)
         payload = _call(args, kwargs)
         body = Call(name, payload, id or self._client.process.new_id(16))
 
@@ -254,6 +257,7 @@ class Run(Generic[R]):
 
     async def cancel(self, reason: str = "") -> None:
         """Ask the run to stop: `asyncio.CancelledError` is raised in it; it may clean up for `cancel_grace` seconds."""
+        check_text("reason", reason)
         host = self._client.host()
         if host is not None:
             with suppress(LeaseLost):
@@ -268,12 +272,14 @@ class Run(Generic[R]):
         Raises:
             RunFinished: it has ended otherwise.
         """
+        check_text("reason", reason)
         await self._ask(
             "terminate", Reason(reason), lambda h: h.controls.stops.terminate(self.tenant, self.run_id, reason)
         )
 
     async def pause(self, reason: str = "") -> None:
         """Dispatch nothing new until `resume`; attempts in flight finish."""
+        check_text("reason", reason)
         await self._ask("pause", Reason(reason), lambda h: h.controls.stops.pause(self.tenant, self.run_id, reason))
 
     async def resume(self) -> None:

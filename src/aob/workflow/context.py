@@ -16,6 +16,7 @@ from aob.kernel.codec import codec_for
 from aob.kernel.loop import due_after, running_workflow_loop
 from aob.kernel.machine import Machine
 from aob.kernel.steps import StepCall
+from aob.kernel.texts import check_text
 from aob.workflow.attempt import Info, current_attempt
 
 T = TypeVar("T")
@@ -215,12 +216,14 @@ def checkpoint_state(type: Any = Any) -> Any:
 
 def changed(change_id: str) -> bool:
     """Guard a change of code: True for runs that first reach it live, False where history was written by older code."""
+    check_text("changed", change_id)
     machine = current_machine()
     return True if machine is None else machine.changed(change_id)
 
 
 def emit(name: str, data: object = None) -> None:
     """An event for watchers: durable in a workflow, live progress of this attempt in an activity."""
+    check_text("emit", name)
     machine = current_machine()
     if machine is not None:
         machine.emit(name, codec_for(Any, f"emit {name}").encode_checked(data)[0])

@@ -85,6 +85,34 @@ class SignalTests(BesideSetting):
             await refused(client.get("r\0"), RunNotFound)
             assert await outcome(await client.start(tells, "r\0")) in ("run_not_found", "bad_run_id")
 
+    async def test_18_what_is_no_text_is_refused_and_work_goes_on(self) -> None:
+        wrong = "\ud800"
+
+        @aob.workflow
+        async def says() -> list[str]:
+            said: list[str] = []
+            for call in (aob.emit, aob.changed):
+                try:
+                    call(wrong)
+                except BadInput as e:
+                    said.append(e.code)
+            return said
+
+        async with self.beside(reads_late, says) as (_, client, other):
+            assert await outcome(await client.start(says)) == ["bad_input", "bad_input"]
+            run = await client.start(reads_late, 1, run_id="r")
+            for told in (run, await other.get("r")):
+                for call in (
+                    told.signal(wrong), told.signal("vote", id=wrong), told.update("put", id=wrong),
+                    told.cancel(wrong), told.pause(wrong), told.terminate(wrong),
+                    client.start(reads_late, 1, tenant=wrong), client.start(reads_late, 1, attributes={"a": wrong}),
+                    client.start(reads_late, 1, run_id="r", signal=("vote", 1, wrong)),
+                ):  # fmt: skip
+                    assert "lone surrogate" in await refused(call, BadInput)
+            await run.signal("vote", 1)
+            await run.signal("go")
+            assert await outcome(run) == [1]
+
     async def test_18_each_name_has_its_own_order(self) -> None:
         @aob.workflow
         async def both() -> list[Any]:
