@@ -23,12 +23,12 @@ class Witness:
     what did not hold, in words; `seen` counts what happened at all; `trace` is a hash of everything that the world did.
 
     Args:
-        true_clocks: nobody's wall clock is wrong, so that timers can be held to the true time.
+        off: by how many seconds the clock that timers follow may be off the true time; None: nobody knows.
     """
 
-    def __init__(self, loop: SimLoop, true_clocks: bool) -> None:
+    def __init__(self, loop: SimLoop, off: float | None) -> None:
         self._loop = loop
-        self._true_clocks = true_clocks
+        self._off_us = None if off is None else round(off * 1e6)
         self._hash = hashlib.blake2b(digest_size=12)
         self.lines: dict[int, list[Line]] = {}
         self.logs: dict[int, list[tuple[str, int]]] = {}
@@ -128,8 +128,9 @@ class Witness:
         event = ev.decode_event("timer_fired", version, data)
         assert isinstance(event, ev.TimerFired)
         true = ORIGIN_US + round(self._loop.time() * 1e6)
-        if event.at < event.due or (self._true_clocks and true < event.due):
-            early = event.due - (true if self._true_clocks else event.at)
+        late = event.at - event.due if self._off_us is None else min(event.at, true + self._off_us) - event.due
+        if late < 0:
+            early = -late
             self.wrong.append(f"I8: the timer {event.step} of run {self.name(run.key)} fired {early} µs early")
 
     def name(self, key: int) -> str:

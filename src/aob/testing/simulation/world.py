@@ -34,6 +34,7 @@ from aob.worker import worker as worker_module
 _PATIENCE = 20.0
 _HEALED_WITHIN = 4 * 3600.0
 _LOOK = 20.0
+_MEASURED = 1.0
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -70,7 +71,7 @@ class World:
         self.backend: Backend = BACKENDS[plan.store](plan, self.loop)
         self.faults = Faults(plan, self.backend.slow)
         self.bells = Bells(self.loop, self.faults)
-        self.witness = Witness(self.loop, not (plan.may("clock_jumps") or plan.may("skew")))
+        self.witness = Witness(self.loop, self._off())
         self.ledger = Ledger(self._die, plan.stream("stubborn") if plan.has("stubborn") else None)
         self.targets = self._targets()
         self.author = Author(plan)
@@ -89,6 +90,12 @@ class World:
         self.outside = Outside(self)
         self.befall = Befall(self)
         self.healed = False
+
+    def _off(self) -> float | None:
+        """How far timers may be off: those of a shared store follow its clock, which is right and measured often."""
+        if self.plan.may("clock_jumps") or (self.plan.may("skew") and self.backend.one_host):
+            return None
+        return _MEASURED * self.plan.scale if self.plan.may("skew") else 0.0
 
     def _nodes(self) -> list[Node]:
         draw, plan = self.plan.stream("clocks"), self.plan
