@@ -259,6 +259,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
             Edit(f"{E}.commits:Commits._after_end", "if not run.closed or isinstance(event, ev.Late):", "if True:"),
         ),
+        {"features": ("steps", "gather", "failing", "terminates", "cancels"), "faults": ("latency",), "runs": 24},
     ),
     "an exporter's cursor moves before it has taken anything": Mutant(
         "I10",
