@@ -307,6 +307,7 @@ MUTANTS: dict[str, Mutant] = {
                 "value = ledger().fresh()",
             ),
         ),
+        {"features": ("side_effects", "timers", "steps", "eviction"), "faults": ("kills", "deploys")},
     ),
     "another input starts the same run": Mutant("I16", (Edit(f"{E}.starts:same_start", "return ", "return True or "),)),
     "an id may be taken twice": Mutant(
@@ -360,7 +361,10 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "what was asked for and not begun counts as waiting": Mutant(
         "I19",
-        (Edit("aob.kernel.machine:Machine.waiting", "(s.kind in _ASKED_FOR and not s.scheduled)", "False"),),
+        (
+            Edit("aob.kernel.machine:Machine.waiting", "(s.kind in _ASKED_FOR and not s.scheduled)", "False"),
+            Edit(f"{E}.host:Host._write_dirty", "if run.row.partition in self.leaving:", "if False:"),
+        ),
         FLEET | {"features": ("steps", "children"), "faults": ("deploys", "latency", "outages")},
     ),
     "a child's end is told to its parent only while that is in memory": Mutant(
