@@ -302,9 +302,10 @@ MUTANTS: dict[str, Mutant] = {
         "I15",
         (
             Edit(
-                "aob.testing.simulation.flows:_side_effect",
-                "value = await side_effect(lambda: ledger().fresh())",
-                "value = ledger().fresh()",
+                "aob.testing.simulation.flows:_do",
+                "    return await _KINDS[op[0]](op)",
+                "    if op[0] == 'side_effect':\n        made = _KINDS.setdefault('made', [])\n"
+                "        made.append(op)\n        value = len(made)\n        return await echo(value) == value\n    return await _KINDS[op[0]](op)",
             ),
         ),
         {"features": ("side_effects", "timers", "steps", "eviction"), "faults": ("kills", "deploys")},
