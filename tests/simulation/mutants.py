@@ -304,8 +304,12 @@ MUTANTS: dict[str, Mutant] = {
             Edit(
                 "aob.testing.simulation.flows:_do",
                 "    return await _KINDS[op[0]](op)",
-                "    if op[0] == 'side_effect':\n        made = _KINDS.setdefault('made', [])\n"
-                "        made.append(op)\n        value = len(made)\n        return await echo(value) == value\n    return await _KINDS[op[0]](op)",
+                "    if op[0] == 'side_effect':\n"
+                "        made = _KINDS.setdefault('made', [])\n"
+                "        made.append(op)\n"
+                "        value = len(made)\n"
+                "        return await echo(value) == value\n"
+                "    return await _KINDS[op[0]](op)",
             ),
         ),
         {"features": ("side_effects", "timers", "steps", "eviction"), "faults": ("kills", "deploys")},
@@ -330,7 +334,9 @@ MUTANTS: dict[str, Mutant] = {
         "I19", (Edit(f"{E}.recovery:Recovery._load_suspects", "if row.deaths > worst:", "if row.deaths > 1_000:"),)
     ),
     "a message wakes what kills its worker": Mutant(
-        "I19", (Edit(f"{E}.residents:Residents._program", "if is_poison(row) or row", "if row"),)
+        "I19",
+        (Edit(f"{E}.residents:Residents._program", "if is_poison(row) or row", "if row"),),
+        {"features": ("poison", "steps", "gather", "children", "timers"), "faults": ("latency",), "runs": 24},
     ),
     "a run that leaves memory as it becomes idle loses its timers": Mutant(
         "I19",
@@ -346,6 +352,7 @@ MUTANTS: dict[str, Mutant] = {
                 "",
             ),
         ),
+        {"features": ("timers", "eviction", "steps", "timeouts", "children"), "faults": ("latency",), "runs": 24},
     ),
     "the due times of waiting runs are not read at a take-over": Mutant(
         "I19", (Edit(f"{E}.recovery:Recovery._recover", "host.wakeups.set_many(dues)", "pass"),)
