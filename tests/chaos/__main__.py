@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from random import SystemRandom
@@ -36,6 +37,7 @@ def main() -> int:
         if name == "postgres" and not need.present():
             print(f"chaos needs {need.what}: {need.command}", file=sys.stderr)
             return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing may stay mounted
     cluster = ClusterOnDisks(SETTINGS) if may_mount() else Cluster(parent=in_memory(), options=SETTINGS)
     try:
         cluster.start()
