@@ -136,7 +136,11 @@ class Cluster:
         server, self._server = self._server, None
         if server is not None:
             server.send_signal(how)
-            server.wait(_PATIENCE)
+            try:
+                server.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:  # as when a back end does not end
+                server.send_signal(signal.SIGQUIT)
+                server.wait(_PATIENCE)
 
     def remove(self) -> None:
         """Stop it and delete its data, which it need not bring into order before."""

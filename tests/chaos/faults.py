@@ -60,7 +60,9 @@ def restart(how: signal.Signals) -> Fault:
     """Stop the server, and start it after a moment."""
 
     async def strike(scene: Scene) -> None:
-        scene.cluster.stop(how)
+        await asyncio.to_thread(
+            scene.cluster.stop, how
+        )  # the proxies go on: back ends may be waiting for their clients
         try:
             await asyncio.sleep(scene.random.uniform(0, 0.5))
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import faults
+from tests.chaos.campaign import SETTINGS
 from tests.chaos.disks import ClusterOnDisks
 from tests.chaos.scenes import Outcome, Size, struck_by
 from tests.chaos.wire import Moment
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.needs("postgres")
 @pytest.fixture(scope="module")
 def server() -> Iterator[Cluster]:
     """A server that may be hurt."""
-    cluster = Cluster(parent=in_memory(), options=("deadlock_timeout=100ms",))
+    cluster = Cluster(parent=in_memory(), options=SETTINGS)
     cluster.start()
     yield cluster
     cluster.remove()
@@ -97,8 +98,16 @@ async def test_a_worker_hears_nothing_until_its_lease_is_over(server: Cluster, u
 
 
 async def test_others_hold_locks(server: Cluster, url: str, tmp_path: Path) -> None:
-    outcome = await struck_by(server, url, tmp_path, faults.locks(), faults.locks())
-    assert_sound(outcome)
+    outcome = await struck_by(server, url, tmp_path, faults.locks(), faults.locks(), until=["retried 55P03"])
+    assert_sound(outcome, "retried 55P03")
+
+
+async def test_transactions_that_cannot_be_put_in_order_are_made_again(
+    server: Cluster, url: str, tmp_path: Path
+) -> None:
+    size = Size(kinds=("&default_transaction_isolation=serializable",))
+    outcome = await struck_by(server, url, tmp_path, faults.kill, until=["retried 40001"], size=size)
+    assert_sound(outcome, "retried 40001")
 
 
 async def test_one_connection_for_each_process(server: Cluster, url: str, tmp_path: Path) -> None:
