@@ -60,9 +60,7 @@ def restart(how: signal.Signals) -> Fault:
     """Stop the server, and start it after a moment."""
 
     async def strike(scene: Scene) -> None:
-        await asyncio.to_thread(
-            scene.cluster.stop, how
-        )  # the proxies go on: back ends may be waiting for their clients
+        await asyncio.to_thread(scene.cluster.stop, how)  # back ends may wait for their clients
         try:
             await asyncio.sleep(scene.random.uniform(0, 0.5))
         finally:
