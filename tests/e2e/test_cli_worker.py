@@ -71,6 +71,7 @@ def test_another_worker_stands_by_and_takes_over_after_a_kill(shell: Shell) -> N
     held(shell, "a")
     first.kill()
     second.wait_for("owns the store")
+    second.wait_for("ready")
     (shell.folder / "gate-a").touch()
     assert shell.good("run", "result", "a").out == '"BEFORE, gate-a done, AFTER"\n'
     assert shell.effects().count("shout before") == 1

@@ -4,6 +4,7 @@ message counts once, and whoever was replaced writes nothing."""
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -308,3 +309,24 @@ def test_what_others_hold_up_is_tried_again_by_the_engine_too(error: type[asyncp
 
 def test_a_server_without_a_free_connection_is_waited_for_as_one_that_is_away() -> None:
     assert faults.is_lost(asyncpg.TooManyConnectionsError("no"))
+
+
+async def test_a_server_that_is_starting_is_waited_for() -> None:
+    cluster = Cluster(options=("hot_standby=off",), parent=in_memory())
+    try:
+        cluster.start()
+        cluster.stop()
+        standby = cluster.data / "standby.signal"  # it recovers until it is told to stop, and takes no connections
+        standby.touch()
+        starting = asyncio.create_task(asyncio.to_thread(cluster.start))
+        while b"consistent recovery state reached" not in cluster.log.read_bytes():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        opening = asyncio.create_task(opened(cluster.url()))
+        done, _ = await asyncio.wait([opening], timeout=1.0)
+        assert not done, opening.result()
+        (cluster.data / "promote").touch()
+        os.kill(cluster.pid, signal.SIGUSR1)
+        await starting
+        await (await opening).close()
+    finally:
+        cluster.remove()

@@ -13,7 +13,7 @@ from aob.testing.simulation.world import simulated
 from tests.conftest import REPOSITORY
 
 CHUNK = 10
-SEEDS = 130
+SEEDS = 200
 KEPT = Path(__file__).with_name("kept.jsonl")
 
 

@@ -51,6 +51,7 @@ class Teller:
         self._json = session.json
         self._shared = not session.url.startswith("sqlite:")
         self._console = stdout()
+        self._stands_by = False
 
     def tell(self, event: str, line: str, **fields: Any) -> None:
         """Print one thing that happened."""
@@ -72,7 +73,8 @@ class Teller:
             self.tell("", f"  serves {name:<{width}}  {where}")
 
     def state(self, worker: Worker) -> None:
-        """Whether the worker owns the store, or a part of it."""
+        """Whether the worker owns the store, or a part of it; if not, that is said when it does."""
+        self._stands_by = worker.host is None
         if worker.host is not None:
             held = len(worker.host.commits.leases)
             owns = "the store" if worker.host.store.partitions == 1 else f"{held} partitions"
@@ -86,6 +88,9 @@ class Teller:
         elif line is not None:
             said = line.format_map({k: _first_line(v) for k, v in fields.items()})
             self.tell(name, _ONE.sub("1 partition", said))
+        if name == "lease_taken" and self._stands_by:
+            self._stands_by = False
+            self.tell("ready", "ready (stop it with Ctrl-C)")
 
 
 _ONE = re.compile(r"\b1 partitions\b")

@@ -37,23 +37,32 @@ class Connections:
         self.closed = False
 
     async def open(self) -> None:
-        """Connect once, to see that it can be done and what stands between.
+        """Connect once, to see that it can be done and what stands between. A server that is starting is waited for.
 
         Raises:
             StoreUnavailable: it cannot.
         """
-        try:
-            connection = await self.connect()
-            # a proxy shows a number of its own for the server process, and may give each transaction another one
-            answer = await connection.execute(f"select 1 where pg_backend_pid() = {connection.get_server_pid()}")
-            self.proxied = answer != "SELECT 1"
-            if self.proxied and self.options.prepared == "auto":
-                self._prepared = False
-                await connection.close()
-                connection = await self.connect()
-        except (*driver.ERRORS, ValueError) as e:
-            raise faults.translated(e, self.name) from e
+        give_up = self._clock.monotonic() + self.options.patience
+        while True:
+            try:
+                connection = await self._first()
+                break
+            except (*driver.ERRORS, ValueError) as e:
+                if not faults.is_starting(e) or self._clock.monotonic() >= give_up:
+                    raise faults.translated(e, self.name) from e
+            await self._clock.sleep(_LONGEST_PAUSE)
         self._idle.append(connection)
+
+    async def _first(self) -> Connection:
+        connection = await self.connect()
+        # a proxy shows a number of its own for the server process, and may give each transaction another one
+        answer = await connection.execute(f"select 1 where pg_backend_pid() = {connection.get_server_pid()}")
+        self.proxied = answer != "SELECT 1"
+        if self.proxied and self.options.prepared == "auto":
+            self._prepared = False
+            await connection.close()
+            connection = await self.connect()
+        return connection
 
     async def connect(self, within: float = _CONNECT_TIMEOUT) -> Connection:
         """A connection of one's own."""

@@ -32,6 +32,11 @@ def is_lost(error: BaseException) -> bool:
     return code_of(error).startswith(_LOST)
 
 
+def is_starting(error: BaseException) -> bool:
+    """Whether a server is there that takes no connections yet, or any more."""
+    return code_of(error) == "57P03"
+
+
 def may_go_better(error: BaseException) -> bool:
     """Whether the statement failed whole because of what others did at that moment."""
     return code_of(error) in _IN_THE_WAY
