@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -140,3 +141,31 @@ class FailingToRelease(StoreAround):
 @aob.workflow
 async def nothing() -> None:
     """It is there to be served."""
+
+
+@pytest.mark.needs("postgres")
+async def test_a_commit_that_arrives_after_its_partition_was_released_is_refused(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker gave it up with the lease; meanwhile somebody else has begun where the log ended."""
+    store, other = await opened(postgres_url), await opened(postgres_url)
+    lease, run = await taken(store, ttl=TTL), a_run()
+    await started(store, lease, run)
+    arrives, once = asyncio.Event(), Connections.once
+
+    async def late(self: Connections, sql: str, *values: Any, **within: Any) -> Any:
+        if self is store._connections and "append_1" in sql:  # pyright: ignore[reportPrivateUsage]
+            await arrives.wait()
+        return await once(self, sql, *values, **within)
+
+    monkeypatch.setattr(Connections, "once", late)
+    telling = asyncio.create_task(told(store, lease, *Story(run).tell(b"late")))
+    await asyncio.sleep(0.05)
+    await store.release([lease])
+    assert await other.acquire(lease.partition, "other", TTL) is not None
+    arrives.set()
+    with pytest.raises(LeaseLost):
+        await telling
+    assert await datas(other, run.key) == []
+    await store.close()
+    await other.close()

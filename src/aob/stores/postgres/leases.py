@@ -39,8 +39,10 @@ class Leases:
         self._acquire = in_schema("select *, aob.now_us() from aob.acquire_1($1, $2, $3, $4, $5, $6)", schema)
         self._lost = in_schema("select aob.lost_1($1, $2, $3)", schema)
         self._renew = in_schema("select aob.renew_1($1, $2, $3, $4)", schema)
+        # the fence first: a commit that was given up may arrive later, and whoever takes a free partition raises none
         self._release = in_schema(
-            "select aob.release_1((select id from aob.worker where name = $1), $2, $3, $4, $5, $6)", schema
+            "select aob.fence_1(w.id), aob.release_1(w.id, $2, $3, $4, $5, $6) from aob.worker w where w.name = $1",
+            schema,
         )
         self._announce = in_schema("select * from aob.announce_1($1, $2, $3)", schema)
         self._leave = in_schema("select aob.leave_1($1, $2, $3)", schema)
