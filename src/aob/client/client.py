@@ -30,6 +30,7 @@ from aob.engine.tickets import Decision
 from aob.errors import BadInput, RunNotFound
 from aob.kernel.codec import codec_for
 from aob.kernel.events import NULL
+from aob.kernel.texts import check_text
 from aob.process import Process, SystemProcess
 from aob.settings import Settings, load
 from aob.stores.protocol import Store
@@ -308,8 +309,9 @@ class Client:
             data: the edited value, if it was edited; it must fit the type that the approval asks for.
 
         Raises:
-            TicketNotFound, TicketClosed, BadPayload.
+            TicketNotFound, TicketClosed, BadPayload, BadInput.
         """
+        check_text("decision", by, reason)
         edited = (
             NULL if data is None else Raw(codec_for(annotation_of(data), f"ticket {ticket}").encode_checked(data)[0])
         )

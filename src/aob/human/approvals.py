@@ -15,6 +15,7 @@ from aob.kernel.codec import ValueCodec, codec_for
 from aob.kernel.events import NULL
 from aob.kernel.machine import Machine
 from aob.kernel.steps import StepCall
+from aob.kernel.texts import check_text
 from aob.workflow.context import emit, machine_or_refuse
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ async def approval(
     chain = _chain(escalate_to)
     if on_timeout == "escalate" and (not chain or timeout is None):
         raise BadDefinition(f"approval {title!r}: on_timeout='escalate' needs escalate_to= and timeout=")
+    check_text("approval", title)
     shown = codec_for(_shown_type(data), f"approval {title!r}")
     wanted = codec_for(type if type is not None else _shown_type(data), f"approval {title!r}")
     body = shown.encode_checked(data)[0]

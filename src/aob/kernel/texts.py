@@ -15,5 +15,9 @@ def check_text(what: str, *given: str | None) -> None:
         BadInput: one has such a character.
     """
     for text in given:
-        if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
-            raise BadInput(f"{what}: {text[:80]!r} has a lone surrogate, which is no valid text")
+        if text is None or text.isascii():
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"{what}: {text[:80]!r} has a lone surrogate, which is no valid text") from None

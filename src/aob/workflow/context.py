@@ -130,6 +130,7 @@ def signal_run(run_id: str, name: str, payload: object = None) -> Awaitable[None
         RunFinished: it has ended.
     """
     machine = machine_or_refuse("signal_run")
+    check_text("signal_run", run_id, name)
     body = codec_for(Any, f"signal {name}").encode_checked(payload)[0]
     input = msgspec.json.encode([run_id, name, msgspec.Raw(body)])
     call = StepCall(machine, "signal_run", "signal_run", input, None, _none)

@@ -91,7 +91,7 @@ class SignalTests(BesideSetting):
         @aob.workflow
         async def says() -> list[str]:
             said: list[str] = []
-            for call in (aob.emit, aob.changed):
+            for call in (aob.emit, aob.changed, lambda name: aob.signal_run("r", name)):
                 try:
                     call(wrong)
                 except BadInput as e:
@@ -99,7 +99,7 @@ class SignalTests(BesideSetting):
             return said
 
         async with self.beside(reads_late, says) as (_, client, other):
-            assert await outcome(await client.start(says)) == ["bad_input", "bad_input"]
+            assert await outcome(await client.start(says)) == ["bad_input"] * 3
             run = await client.start(reads_late, 1, run_id="r")
             for told in (run, await other.get("r")):
                 for call in (
@@ -107,6 +107,7 @@ class SignalTests(BesideSetting):
                     told.cancel(wrong), told.pause(wrong), told.terminate(wrong),
                     client.start(reads_late, 1, tenant=wrong), client.start(reads_late, 1, attributes={"a": wrong}),
                     client.start(reads_late, 1, run_id="r", signal=("vote", 1, wrong)),
+                    client.decide("t", True, by=wrong), client.decide("t", True, by="bob", reason=wrong),
                 ):  # fmt: skip
                     assert "lone surrogate" in await refused(call, BadInput)
             await run.signal("vote", 1)
