@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aob
@@ -91,7 +93,8 @@ class SignalTests(BesideSetting):
         @aob.workflow
         async def says() -> list[str]:
             said: list[str] = []
-            for call in (aob.emit, aob.changed, lambda name: aob.signal_run("r", name)):
+            calls: list[Callable[[str], object]] = [aob.emit, aob.changed, partial(aob.signal_run, "r")]
+            for call in calls:
                 try:
                     call(wrong)
                 except BadInput as e:
