@@ -333,27 +333,6 @@ MUTANTS: dict[str, Mutant] = {
     "what kills its worker is tried for ever": Mutant(
         "I19", (Edit(f"{E}.recovery:Recovery._load_suspects", "if row.deaths > worst:", "if row.deaths > 1_000:"),)
     ),
-    "a message wakes what kills its worker": Mutant(
-        "I19",
-        (Edit(f"{E}.residents:Residents._program", "if is_poison(row) or row", "if row"),),
-        {"features": ("poison", "steps", "gather", "children", "timers"), "faults": ("latency",), "runs": 24},
-    ),
-    "a run that leaves memory as it becomes idle loses its timers": Mutant(
-        "I19",
-        (
-            Edit(
-                f"{E}.host:Host._write_dirty",
-                "        if run.gone:\n            continue",
-                "        if False:\n            continue",
-            ),
-            Edit(
-                f"{E}.residents:Residents._may_leave",
-                "        and run.stored_due == run.machine.timers.next_due()\n",
-                "",
-            ),
-        ),
-        {"features": ("timers", "eviction", "steps", "timeouts", "children"), "faults": ("latency",), "runs": 24},
-    ),
     "the due times of waiting runs are not read at a take-over": Mutant(
         "I19", (Edit(f"{E}.recovery:Recovery._recover", "host.wakeups.set_many(dues)", "pass"),)
     ),
@@ -385,22 +364,6 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
     ),
-    "what met a store that did not answer is forgotten": Mutant(
-        "I19", (Edit(f"{E}.patience:patiently", "if host.failed is not None:\n                raise\n", "raise\n"),)
-    ),
-    "a parent is looked at before its child's end is read": Mutant(
-        "I19",
-        (
-            Edit(
-                f"{E}.starts:Starts.child_ended", "    parent = await host.residents.at_hand(tenant, parent_id)\n", ""
-            ),
-            Edit(
-                f"{E}.starts:Starts.child_ended",
-                "    host = self._host\n",
-                "    host = self._host\n    parent = await host.residents.at_hand(tenant, parent_id)\n",
-            ),
-        ),
-    ),
     "everybody loads runs while a partition is recovered": Mutant(
         "I19",
         (
@@ -416,19 +379,6 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "those who wait look only when a bell rings": Mutant(
         "I20", (Edit("aob.client.run:Run._end", "_LOOK_AGAIN", "1e9"),)
-    ),
-    "a run that has not ended is swept": Mutant(
-        "I21",
-        (
-            Edit("aob.stores.memory:MemoryStore._is_old", "run.ended is not None", "run.updated < ended_before"),
-            Edit(
-                "aob.stores.memory:MemoryStore._is_old", "run.ended < ended_before", "(run.ended or 0) < ended_before"
-            ),
-        ),
-        MEMORY,
-    ),
-    "a child is swept that its parent may ask for": Mutant(
-        "I21", (Edit("aob.stores.memory:MemoryStore.sweep", "state.needs(run) is None", "True"),), MEMORY
     ),
     "retention does not wait for exporters": Mutant(
         "I21",
