@@ -380,6 +380,16 @@ MUTANTS: dict[str, Mutant] = {
     "those who wait look only when a bell rings": Mutant(
         "I20", (Edit("aob.client.run:Run._end", "_LOOK_AGAIN", "1e9"),)
     ),
+    "a run that has not ended is swept": Mutant(
+        "I21",
+        (
+            Edit("aob.stores.memory:MemoryStore._is_old", "run.ended is not None", "run.updated < ended_before"),
+            Edit(
+                "aob.stores.memory:MemoryStore._is_old", "run.ended < ended_before", "(run.ended or 0) < ended_before"
+            ),
+        ),
+        MEMORY,
+    ),
     "retention does not wait for exporters": Mutant(
         "I21",
         (
