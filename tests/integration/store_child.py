@@ -56,7 +56,9 @@ async def migrate_and_die(path: Path) -> None:
     """Be killed in the middle of a migration."""
     connection = apsw.Connection(str(path))
     connection.create_scalar_function("die", lambda: os.kill(os.getpid(), signal.SIGKILL))
-    migrate(connection, {**migrations(), 2: "create table half (x); insert into half values (1); select die()"})
+    known = migrations()
+    next_one = "create table half (x); insert into half values (1); select die()"
+    migrate(connection, {**known, max(known) + 1: next_one})
 
 
 async def killed_at(path: Path, point: int, report: int) -> None:

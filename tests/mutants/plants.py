@@ -319,8 +319,9 @@ PLANTS: dict[str, Plant] = {
         (
             (
                 "engine/commits.py",
-                "        self._sending, self._sent_now = False, Group()\n"
+                "        self._sent_now = Group()\n"
                 "        self._unnumber(group)\n"
+                "        self._free()\n"
                 "        if isinstance(error, StoreFull | StoreLocked):",
                 "        return self._sent(group, Appended(committed=True))\n"
                 "        if isinstance(error, StoreFull | StoreLocked):",

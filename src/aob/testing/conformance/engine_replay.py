@@ -177,12 +177,12 @@ class ReplayTests(EngineSetting):
             first = await engine.process(hash_seed=1)
             await first.serve(Old.steps)
             await first.start(Old.steps, trace.path, run_id="r")
-            await trace.until(2)
+            client = await engine.open()
+            run = await client.get("r")
+            await eventually(lambda: _steps_done(run, 2), "two results on record")
             await first.kill()
             second = await engine.process(hash_seed=2)
             await second.serve(Removed.steps)
-            client = await engine.open()
-            run = await client.get("r")
             await run.signal("go")
             await reaches(run, "parked")
             await second.kill()
@@ -306,3 +306,7 @@ async def _has(run: Run[Any], events: int) -> bool:
 
 async def _signalled(run: Run[Any]) -> bool:
     return "signal_received" in await kinds(run)
+
+
+async def _steps_done(run: Run[Any], count: int) -> bool:
+    return sum(kind.startswith("step_completed") for kind in await kinds(run)) >= count
